@@ -1,0 +1,65 @@
+// Package mappings is the language in which an admin says what goes into a
+// destination field: the name of a released field, a constant, or a CEL
+// expression over the release. A mapping is compiled and checked when it is
+// saved, and applied without any I/O.
+package mappings
+
+import "encoding/json"
+
+// Type is what a destination field can hold.
+type Type string
+
+// The types of destination fields.
+const (
+	String Type = "string"
+	Number Type = "number"
+	Bool   Type = "bool"
+	Date   Type = "date"     // YYYY-MM-DD
+	Time   Type = "datetime" // RFC 3339
+	List   Type = "list"     // of strings
+)
+
+// Field is one field of a destination, as far as a mapping has to know it.
+type Field struct {
+	Name      string
+	Title     string   // for people; "" means Name
+	Type      Type     // "" accepts any type but a list
+	MaxLength int      // in UTF-16 units, which is what both providers count at worst; 0 is no limit
+	Values    []string // the only values allowed; nil allows all
+	Required  bool     // a mapping may not make it empty
+}
+
+// Schema is what a mapping is checked against.
+type Schema struct {
+	Fields []Field
+
+	// Custom says whether a field that is not in Fields may be mapped all the
+	// same, such as a field that the customer added at the provider. nil
+	// allows none.
+	Custom func(name string) bool
+}
+
+// LossKind is what kind of content did not survive the way to the destination.
+type LossKind string
+
+// The kinds of loss.
+const (
+	Truncated LossKind = "truncated" // cut to fit a length
+	Replaced  LossKind = "replaced"  // replaced by a fallback, such as a picklist's default
+	Dropped   LossKind = "dropped"   // left out
+)
+
+// Loss is one declared loss. It holds no content, so it may be kept in the
+// audit log.
+type Loss struct {
+	Field  string   `json:"field"` // the destination's field
+	Kind   LossKind `json:"kind"`
+	Detail string   `json:"detail,omitempty"` // a sentence for people, without content
+	From   int      `json:"from,omitempty"`   // length before, where Kind is Truncated
+	To     int      `json:"to,omitempty"`     // length after
+}
+
+// Source is the uncompiled form of a mapping: destination field to a string
+// (the name of a released field or a CEL expression), or a number or boolean
+// (a constant).
+type Source map[string]json.RawMessage
