@@ -33,7 +33,3 @@ type Grant struct {
 	EnabledAt     time.Time         `json:"enabled_at"`
 	AcceptedTerms string            `json:"accepted_terms"`
 }
-
-// Field names a part of a call that an integration can release, such as
-// "summary", "participants.names" or "custom.deal_size".
-type Field string
