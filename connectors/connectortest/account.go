@@ -12,8 +12,7 @@ import (
 // Account returns an account at the fake whose address is baseURL, as the hub
 // would make it: an HTTP client that reaches that host only and adds token
 // where d asks for it, and a cache in memory. Its connections are closed when
-// tb ends; clean up the fake's server first, which tb.Cleanup does if the fake
-// is started before Account is called.
+// tb ends, and before the fake's server is, if that was started first.
 func Account(tb testing.TB, d connectors.Descriptor, baseURL, token string) connectors.Account {
 	tb.Helper()
 	u, err := url.Parse(baseURL)

@@ -20,7 +20,7 @@ const (
 	ServerError Fault = "server error" // answers 500 after it did the work
 	BadToken    Fault = "bad token"    // the token is expired: a refreshed one would work
 	Revoked     Fault = "revoked"      // the account is gone for good
-	BadMessage  Fault = "bad message"  // refuses the content
+	BadMessage  Fault = "bad message"  // refuses the content; of the first item only, where a request carries several
 	CutBefore   Fault = "cut before"   // reads the request, does nothing, cuts the connection
 	CutAfter    Fault = "cut after"    // does the work, then cuts the connection without an answer
 	Slow        Fault = "slow"         // does the work, and answers after the caller's deadline
@@ -61,6 +61,12 @@ type Harness struct {
 	// CanReconcile is whether the connector is expected to find out what
 	// became of an attempt in this set-up.
 	CanReconcile bool
+
+	// StatusConfirms is whether the provider confirms by a 2xx status alone and
+	// says nothing in the body, as webhooks do. Huge and Nonsense are then
+	// confirmations like any other, and EmptyOK a lie that nobody could see
+	// through.
+	StatusConfirms bool
 }
 
 // Copy is what arrived at the fake.
