@@ -245,9 +245,11 @@ func (su *suite) erase(t *testing.T) {
 
 // batch checks full batches, with and without faults.
 func (su *suite) batch(t *testing.T) {
+	first := 1 // the first request of a push that acts
 	t.Run("in order", func(t *testing.T) {
 		s := su.session(t)
 		items := s.batchItems()
+		s.tap.arm(0, "")
 		ctx, cancel := s.ctx("")
 		defer cancel()
 		for i, out := range s.conn.Push(ctx, s.h.Account, items) {
@@ -256,6 +258,9 @@ func (su *suite) batch(t *testing.T) {
 				t.Errorf("item %d arrived as another one", i)
 			}
 			items[i].Receipt = out.Receipt
+		}
+		if _, acting, _ := s.tap.seen(); len(acting) > 0 {
+			first = acting[0]
 		}
 		s.updateBatch(items)
 		s.eraseBatch(items)
@@ -273,7 +278,7 @@ func (su *suite) batch(t *testing.T) {
 	for _, f := range Faults() {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel()
-			su.batchFault(t, f)
+			su.batchFault(t, f, first)
 		})
 	}
 }
@@ -328,15 +333,15 @@ func (s *session) eraseBatch(items []connectors.Item) {
 	}
 }
 
-// batchFault pushes a full batch while one request fails, and settles all of
-// it.
-func (su *suite) batchFault(t *testing.T, f Fault) {
+// batchFault pushes a full batch while the k-th request fails, and settles all
+// of it.
+func (su *suite) batchFault(t *testing.T, f Fault, k int) {
 	s := su.session(t)
 	items := s.batchItems()
 	for i := range items {
 		items[i].Begun = time.Now()
 	}
-	s.h.Inject(f, 1)
+	s.tap.arm(k, f)
 	ctx, cancel := s.ctx(f)
 	defer cancel()
 	outs := s.conn.Push(ctx, s.h.Account, items)
@@ -483,7 +488,7 @@ func (su *suite) cancel(t *testing.T) {
 			s.checkOutcome("push", out)
 			s.heal(Slow)
 			s.wantNotClaimed(item, out)
-		case <-time.After(enough):
+		case <-time.After(s.wait):
 			t.Fatal("Push goes on although its context was cancelled")
 		}
 	})

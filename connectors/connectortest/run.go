@@ -41,8 +41,12 @@ import (
 // honest [connectors.CannotTell] where Harness.CanReconcile is false.
 func Run(t *testing.T, d connectors.Descriptor, open func(testing.TB) Harness) {
 	t.Helper()
+	(&suite{d: d, open: open, enough: enough}).run(t)
+}
+
+func (su *suite) run(t *testing.T) {
+	t.Helper()
 	before := goleak.IgnoreCurrent()
-	su := &suite{d: d, open: open}
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T)
@@ -69,8 +73,9 @@ func Run(t *testing.T, d connectors.Descriptor, open func(testing.TB) Harness) {
 
 // suite runs one connector through everything.
 type suite struct {
-	d    connectors.Descriptor
-	open func(testing.TB) Harness
+	d      connectors.Descriptor
+	open   func(testing.TB) Harness
+	enough time.Duration // after which a connector counts as hanging
 }
 
 // Patience of the suite. Neither is a measurement: enough is for a connector
@@ -84,6 +89,7 @@ const (
 type session struct {
 	t    *testing.T
 	d    connectors.Descriptor
+	wait time.Duration
 	h    Harness
 	tap  *tap
 	conn *connectors.Conn
@@ -93,7 +99,7 @@ type session struct {
 func (su *suite) session(t *testing.T) *session {
 	t.Helper()
 	h := su.open(t)
-	s := &session{t: t, d: su.d, h: h}
+	s := &session{t: t, d: su.d, wait: su.enough, h: h}
 	s.tap = newTap(t, &s.h)
 	conn, err := connectors.Open(su.d, connectors.Config{})
 	if err != nil {
@@ -113,7 +119,7 @@ func (s *session) ctx(f Fault) (context.Context, context.CancelFunc) {
 	if f == Slow {
 		return context.WithTimeout(s.t.Context(), deadline)
 	}
-	return context.WithTimeout(s.t.Context(), enough)
+	return context.WithTimeout(s.t.Context(), s.wait)
 }
 
 // prepared returns an item as the hub makes it: resolved and rendered.
