@@ -66,9 +66,9 @@ const (
 	// Ambiguous: the provider may have spent the refresh token. The zero Kind,
 	// because it is what must be assumed.
 	Ambiguous Kind = iota
-	Transient // the refresh certainly did not happen; it may be tried again
-	Operator  // the provider refuses our app or our settings: no customer can mend that
-	Dead      // the provider refuses this refresh token for good: an admin must reconnect
+	Transient      // the refresh certainly did not happen; it may be tried again
+	Operator       // the provider refuses our app or our settings: no customer can mend that
+	Dead           // the provider refuses this refresh token for good: an admin must reconnect
 )
 
 var kindNames = [...]string{"ambiguous", "transient", "operator", "dead"} //nolint:gochecknoglobals // a constant table
