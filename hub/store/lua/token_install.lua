@@ -1,0 +1,25 @@
+-- token_install stores the tokens that an admin brought.
+--
+--   KEYS[1]  the org      org:<org>
+--   ARGV     org, conn, provider, version, sealed tokens, actor
+--
+-- Returns 1, or 0 if version is not the next one or the connection is
+-- disconnected. Safe to run twice: the same version with the same bytes is a
+-- repeat.
+
+local org, conn, ver, actor = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[6]
+local ckey = P .. 'conn:' .. org .. ':' .. conn
+local c = redis.call('HMGET', ckey, 'st', 'tv', 'tok')
+if c[1] == 'disconnected' then return 0 end
+local have = tonumber(c[2] or 0)
+if have == ver and c[3] == ARGV[5] and c[1] == 'connected' then return 1 end
+if have + 1 ~= ver then return 0 end
+redis.call('HSET', ckey, 'st', 'connected', 'why', '', 'pv', ARGV[3], 'tv', ver, 'tok', ARGV[5], 'pause', 0, 'rp', '')
+redis.call('HDEL', ckey, 'ri', 'rl', 'rt', 'ru')
+redis.call('HINCRBY', KEYS[1], 'ver', 1)
+local typ = 'connection.repaired'
+if not c[1] then typ = 'connection.created' end
+audit(org, 't', typ, 'by', actor, 'n', conn, 'w', ARGV[3])
+flush()
+wakeif(org, conn, now)
+return 1
