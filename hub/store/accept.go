@@ -84,13 +84,31 @@ type acceptArgs struct {
 // [ErrNotFound]; in each case, and with Full, nothing was stored. Any other
 // error leaves it unknown: repeating the same request is safe.
 func (s *Store) Accept(ctx context.Context, r AcceptRequest) (AcceptResult, error) {
-	keys, err := s.Keys(ctx, r.Org)
+	c, err := s.acceptCall(ctx, r)
 	if err != nil {
 		return AcceptResult{}, err
 	}
+	v, err := s.run(ctx, s.scripts.accept, "accept", c.keys, c.args...)
+	if err != nil {
+		return AcceptResult{}, err
+	}
+	return acceptResult(v)
+}
+
+// acceptCall is one run of lua/accept.lua.
+type acceptCall struct {
+	keys []string
+	args []any
+}
+
+func (s *Store) acceptCall(ctx context.Context, r AcceptRequest) (acceptCall, error) {
+	keys, err := s.Keys(ctx, r.Org)
+	if err != nil {
+		return acceptCall{}, err
+	}
 	sealed, err := keys.Seal(seal.PurposeCall, []string{string(r.Call)}, r.Content)
 	if err != nil {
-		return AcceptResult{}, fmt.Errorf("store: seal call: %w", err)
+		return acceptCall{}, fmt.Errorf("store: seal call: %w", err)
 	}
 	d := digester{keys: keys}
 	a := acceptArgs{
@@ -123,13 +141,9 @@ func (s *Store) Accept(ctx context.Context, r AcceptRequest) (AcceptResult, erro
 	}
 	arg, err := json.Marshal(a)
 	if err = errors.Join(err, d.err); err != nil {
-		return AcceptResult{}, fmt.Errorf("store: accept: %w", err)
+		return acceptCall{}, fmt.Errorf("store: accept: %w", err)
 	}
-	v, err := s.run(ctx, s.scripts.accept, "accept", []string{orgKey(r.Org), callKey(r.Org, r.Call), third}, arg, sealed)
-	if err != nil {
-		return AcceptResult{}, err
-	}
-	return acceptResult(v)
+	return acceptCall{keys: []string{orgKey(r.Org), callKey(r.Org, r.Call), third}, args: []any{arg, sealed}}, nil
 }
 
 func acceptResult(v any) (AcceptResult, error) {
