@@ -2,6 +2,11 @@
 // destination field: the name of a released field, a constant, or a CEL
 // expression over the release. A mapping is compiled and checked when it is
 // saved, and applied without any I/O.
+//
+// A mapping sees the view of a release and nothing else, so it can put into a
+// field only what may leave anyway; see [Source] for what can be written.
+// Whatever does not fit the destination is cut, replaced or left out, and
+// declared as a [Loss]; one field that fails never stops the others.
 package mappings
 
 import "encoding/json"
@@ -23,10 +28,10 @@ const (
 type Field struct {
 	Name      string
 	Title     string   // for people; "" means Name
-	Type      Type     // "" accepts any type but a list
-	MaxLength int      // in UTF-16 units, which is what both providers count at worst; 0 is no limit
+	Type      Type     // "" accepts any type but a list, which becomes a text
+	MaxLength int      // in UTF-16 units, which is what both providers count at worst; of each entry of a list; 0 is no limit
 	Values    []string // the only values allowed; nil allows all
-	Required  bool     // a mapping may not make it empty
+	Required  bool     // a mapping may not make it empty: its default stays instead
 }
 
 // Schema is what a mapping is checked against.
@@ -59,7 +64,17 @@ type Loss struct {
 	To     int      `json:"to,omitempty"`     // length after
 }
 
-// Source is the uncompiled form of a mapping: destination field to a string
-// (the name of a released field or a CEL expression), or a number or boolean
-// (a constant).
+// Source is the uncompiled form of a mapping: destination field to what goes
+// into it. That is one of
+//
+//   - a string that is the name of a released field, such as "summary",
+//     "participants.names" or "custom.deal_size": the content of that field;
+//   - any other string: a CEL expression over release, such as
+//     "release.title + ' (' + release.account.name + ')'"; a fixed text is one
+//     in quotes of its own, "'Call'". No name of a field means anything as an
+//     expression, so the two cannot be taken for each other;
+//   - a number or a boolean: that constant;
+//   - null: the field is left empty.
+//
+// A field that is not mapped has what its connector gives it by default.
 type Source map[string]json.RawMessage

@@ -41,7 +41,7 @@ func compile(in func() (environment, error), source string) (*compiled, error) {
 	}
 	tree, issues := compileSafely(env.cel, source)
 	if issues.Err() != nil {
-		return nil, sentence(issues, source)
+		return nil, sentence(issues)
 	}
 	c := &compiled{ast: tree, reads: map[string]bool{}}
 	if err := c.inspect(); err != nil {
@@ -153,8 +153,8 @@ type sizes struct{}
 
 // EstimateSize implements checker.CostEstimator.
 func (sizes) EstimateSize(node checker.AstNode) *checker.SizeEstimate {
-	if max, ok := pathSize(node.Path()); ok {
-		return &checker.SizeEstimate{Max: max}
+	if size, ok := pathSize(node.Path()); ok {
+		return &checker.SizeEstimate{Max: size}
 	}
 	switch t := node.Type(); {
 	case t == nil:
@@ -219,8 +219,6 @@ func pathSize(path []string) (uint64, bool) {
 
 // Patterns of the checker's own messages. The names that they show stand in
 // the rule.
-//
-//nolint:gochecknoglobals // constants
 var (
 	undefinedField = regexp.MustCompile(`^undefined field '([^']*)'`)
 	undeclared     = regexp.MustCompile(`^undeclared reference to '([^']*)'`)
@@ -230,8 +228,8 @@ var (
 	badMatch       = regexp.MustCompile(`^expected type '([^']*)' but found '([^']*)'`)
 )
 
-// sentence returns the first issue as a sentence for whoever wrote source.
-func sentence(issues *cel.Issues, source string) *Error {
+// sentence returns the first issue as a sentence for whoever wrote the rule.
+func sentence(issues *cel.Issues) *Error {
 	errs := issues.Errors()
 	if len(errs) == 0 {
 		return &Error{Detail: "the rule cannot be compiled"}
@@ -395,7 +393,7 @@ func typeName(t *cel.Type) string { return plainType(t.String()) }
 
 // suggestion returns a hint at the member that is spelt most like name, or "".
 func suggestion(name string) string {
-	best, least := "", 1+len(name)/3
+	best, least := "", 2+len(name)/3
 	for _, t := range allTypes {
 		for _, m := range t.members {
 			d := distance(name, m.name)

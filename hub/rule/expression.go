@@ -35,6 +35,7 @@ type Expression struct {
 	source string
 	kind   Kind
 	needs  []Need
+	reads  bool // whether it reads release at all
 }
 
 // Need is something an expression reads, and the fields that give it: any one
@@ -67,11 +68,7 @@ func CompileExpression(source string) (*Expression, error) {
 	if !ok {
 		return nil, &Error{Detail: "the expression gives " + typeName(c.ast.OutputType()) + "; a text, a number, true or false, a point in time or a list of them is expected"}
 	}
-	e := &Expression{prog: c.prog, source: source, kind: kind}
-	if e.needs, err = c.needs(); err != nil {
-		return nil, err
-	}
-	return e, nil
+	return &Expression{prog: c.prog, source: source, kind: kind, needs: c.needs(), reads: c.reads["release"]}, nil
 }
 
 // Kind returns what the expression gives.
@@ -79,6 +76,9 @@ func (e *Expression) Kind() Kind { return e.kind }
 
 // Needs returns what the expression reads of a release.
 func (e *Expression) Needs() []Need { return slices.Clone(e.needs) }
+
+// Constant reports whether the expression gives the same for every release.
+func (e *Expression) Constant() bool { return !e.reads }
 
 // Record is a release in the form in which expressions read it. It is
 // immutable.
@@ -100,30 +100,28 @@ func (e *Expression) Eval(r *Record) (any, error) {
 }
 
 func kindOf(t *cel.Type) (Kind, bool) {
-	switch k := t.Kind(); {
-	case k == types.DynKind:
+	switch t.Kind() { //nolint:exhaustive // nothing else fits a field
+	case types.DynKind, types.TypeParamKind: // the latter of an empty list's entries
 		return Any, true
-	case k == types.StringKind:
+	case types.StringKind:
 		return Text, true
-	case k == types.IntKind || k == types.UintKind:
+	case types.IntKind, types.UintKind:
 		return Whole, true
-	case k == types.DoubleKind:
+	case types.DoubleKind:
 		return Number, true
-	case k == types.BoolKind:
+	case types.BoolKind:
 		return Truth, true
-	case k == types.TimestampKind:
+	case types.TimestampKind:
 		return Moment, true
-	case k == types.NullTypeKind:
+	case types.NullTypeKind:
 		return Nothing, true
-	case k == types.ListKind:
+	case types.ListKind:
 		switch elem, ok := kindOf(t.Parameters()[0]); {
 		case ok && elem == Text:
 			return Texts, true
 		case ok && elem != Texts && elem != Items:
 			return Items, true
 		}
-	case k == types.TypeParamKind: // of an empty list
-		return Any, true
 	}
 	return Any, false
 }
@@ -170,7 +168,7 @@ func nativeList(l traits.Lister) (any, error) {
 
 // needs returns what the tree reads of a release, by the types of what its
 // selections are made on.
-func (c *compiled) needs() ([]Need, error) {
+func (c *compiled) needs() []Need {
 	var out []Need
 	add := func(n Need) {
 		if !slices.ContainsFunc(out, func(o Need) bool { return o.Member == n.Member }) {
@@ -212,7 +210,7 @@ func (c *compiled) needs() ([]Need, error) {
 			add(Need{Member: name, Fields: m.needs})
 		}
 	}))
-	return out, nil
+	return out
 }
 
 // isCustom reports whether e selects the custom members of a release.
@@ -226,7 +224,7 @@ func isCustom(tree *ast.AST, e ast.Expr) bool {
 // keyed returns the operand and the literal key of x.key, x["key"] and
 // "key" in x.
 func keyed(e ast.Expr) (operand ast.Expr, key string, ok bool) {
-	switch e.Kind() {
+	switch e.Kind() { //nolint:exhaustive // no other node has a key
 	case ast.SelectKind:
 		return e.AsSelect().Operand(), e.AsSelect().FieldName(), true
 	case ast.CallKind:
@@ -248,7 +246,7 @@ func keyed(e ast.Expr) (operand ast.Expr, key string, ok bool) {
 		}
 		s, isText := at[1].AsLiteral().(types.String)
 		return at[0], string(s), isText
-	default: //nolint:exhaustive // no other node has a key
+	default:
 		return nil, "", false
 	}
 }

@@ -123,7 +123,7 @@ func TestCompileConditionRefuses(t *testing.T) {
 		{"broken UTF-8", "call.title == '\xff'", "the rule must be UTF-8 text without the character NUL"},
 		{"too deep", strings.Repeat("(", 100) + "true" + strings.Repeat(")", 100), "the rule is nested too deeply; write it with fewer brackets or loops inside each other"},
 		{"three loops", `call.topics.exists(a, call.tags.exists(b, call.risks.exists(c, a == b && b == c)))`, "nested too deeply"},
-		{"makes an object", `call.owner == Person{name: "x"}`, "a rule cannot make objects"},
+		{"makes an object", `call.owner == callbridge.Person{name: "x"}`, "a rule cannot make objects"},
 		{"dyn", `dyn(call.title) == 3`, "the function dyn is not available"},
 		{"format", `"%s".format([call.title]) == ""`, "the function format is not available"},
 		{"member of a text", `call.title.name == ""`, "a text has no members"},

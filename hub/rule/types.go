@@ -31,7 +31,10 @@ type member struct {
 	needs []string
 }
 
+// newType returns a type. Its name carries a prefix so that no rule uses it by
+// accident: in CEL a type's name is a value.
 func newType(name string, members ...member) *objectType {
+	name = "callbridge." + name
 	t := &objectType{cel: cel.ObjectType(name), members: members, place: make(map[string]int, len(members))}
 	for i, m := range members {
 		t.place[m.name] = i
@@ -48,8 +51,8 @@ const (
 	sizeList  = 200    // entries of a list or map
 )
 
-func text(name string, max uint64, needs ...string) member {
-	return member{name: name, typ: cel.StringType, max: max, needs: needs}
+func text(name string, size uint64, needs ...string) member {
+	return member{name: name, typ: cel.StringType, max: size, needs: needs}
 }
 
 func texts(name string, needs ...string) member {
@@ -153,12 +156,17 @@ var (
 		member{name: "custom", typ: customType, max: sizeList}, // needs: see Expression.Needs
 	)
 
-	allTypes = map[string]*objectType{
-		"Org": orgType, "Person": personType, "Participant": participantType, "Account": accountType, "CRM": crmType,
-		"NextStep": nextStepType, "TalkShare": talkShareType, "Call": callType,
-		"ReleasedNextStep": releasedStepType, "ReleasedTalkShare": releasedShareType, "Release": releaseType,
-	}
+	allTypes = byName(orgType, personType, participantType, accountType, crmType, nextStepType, talkShareType, callType,
+		releasedStepType, releasedShareType, releaseType)
 )
+
+func byName(types ...*objectType) map[string]*objectType {
+	out := make(map[string]*objectType, len(types))
+	for _, t := range types {
+		out[t.cel.TypeName()] = t
+	}
+	return out
+}
 
 // provider tells CEL the members of our types and how to read them.
 type provider struct {

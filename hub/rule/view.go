@@ -162,7 +162,7 @@ func fromJSON(t *objectType, in map[string]any) *object {
 }
 
 func memberFromJSON(t *types.Type, in any) ref.Val {
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // no member has another kind
 	case types.StringKind:
 		s, _ := in.(string)
 		return types.String(s)
@@ -199,9 +199,8 @@ func memberFromJSON(t *types.Type, in any) ref.Val {
 			}
 		}
 		return types.NewRefValList(types.DefaultTypeAdapter, out)
-	default: // no member has another type
-		return nil
 	}
+	return nil
 }
 
 func numberAs(t *types.Type, in any) ref.Val {
