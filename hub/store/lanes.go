@@ -15,6 +15,7 @@ import (
 	"github.com/optiwe/callbridge/hub/audit"
 	"github.com/optiwe/callbridge/mappings"
 	"github.com/optiwe/callbridge/oauth/seal"
+	"github.com/optiwe/callbridge/oauth/vault"
 )
 
 // Lane is a lane leased to one worker, with a batch of its due transfers.
@@ -26,6 +27,7 @@ type Lane struct {
 	Version    int64  // of the org's configuration, now
 	Until      time.Time
 	Transfers  []Claimed
+	Tokens     vault.Record // of the connection, so that a batch needs no round trip for them
 }
 
 // Claimed is a transfer in a worker's hands.
@@ -117,6 +119,9 @@ func (s *Store) lane(ctx context.Context, l []any) (*Lane, error) {
 	keys, err := s.Keys(ctx, lane.Org)
 	if err != nil {
 		return nil, err
+	}
+	if k := list(at(l, 8)); len(k) == 8 {
+		lane.Tokens = record(k, num(k[5]))
 	}
 	for _, raw := range list(at(l, 7)) {
 		x := list(raw)
@@ -260,6 +265,7 @@ type Ending struct {
 	Receipt   connectors.Receipt
 	Losses    []mappings.Loss
 	Payload   []byte        // what was sent; kept as a keyed digest
+	Digest    string        // such a digest itself, where Payload is nil
 	Released  []byte        // canonical released content; kept as a keyed digest
 	Expire    time.Duration // erase the copy after this; 0: it stays
 	Err       *connectors.Error
@@ -370,6 +376,9 @@ func ending(d *digester, e Ending) (finishItem, error) {
 	}
 	if e.Payload != nil {
 		it.PD = d.of(seal.PurposePayload, e.Payload)
+	}
+	if e.Digest != "" {
+		it.PD = e.Digest
 	}
 	if e.Released != nil {
 		it.RD = d.of(purposeReleased, e.Released)

@@ -115,7 +115,7 @@ func (t Tokens) EndRefresh(ctx context.Context, org hub.OrgID, conn hub.Connecti
 // BreakConnection implements [vault.Store].
 func (t Tokens) BreakConnection(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, b vault.Break) error {
 	v, err := t.s.run(ctx, t.s.scripts.breakConn, "break connection", []string{orgKey(org)},
-		string(org), string(conn), strconv.Itoa(b.Version), b.Taker, b.Code)
+		string(org), string(conn), strconv.Itoa(b.Version), b.Taker, b.Code, b.Detail)
 	return done(v, err)
 }
 

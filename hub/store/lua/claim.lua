@@ -9,8 +9,8 @@
 --
 -- Returns
 --   {'none', due, now}   nothing is due; due is when something will be, or ''
---   {'lane', org, conn, fence, provider, ver, now, {transfer, …}}
--- where a transfer is
+--   {'lane', org, conn, fence, provider, ver, now, {transfer, …}, tokens}
+-- where tokens are the connection's, as token_take answers them, and a transfer is
 --   {id, call, revision, integration, kind, grant, grant accepted under, attempts,
 --    unknown (1: begun before, outcome unknown), begun (ms), content, content's revision, copy, created, state}
 --
@@ -69,7 +69,11 @@ end
 local function lanereply(org, conn, fence, provider, items)
   flush()
   local ver = redis.call('HGET', P .. 'org:' .. org, 'ver')
-  return { 'lane', org, conn, fence, provider, s(ver), string.format('%.0f', now), items }
+  local k = redis.call('HMGET', P .. 'conn:' .. org .. ':' .. conn, 'pv', 'st', 'tv', 'tok', 'ri', 'rl', 'rt', 'ru')
+  local left = 0
+  if k[6] then left = tonumber(k[6]) - now end
+  local tokens = { s(k[1]), s(k[2]), s(k[3]), s(k[4]), s(k[5]), string.format('%.0f', left), s(k[7]), s(k[8]) }
+  return { 'lane', org, conn, fence, provider, s(ver), string.format('%.0f', now), items, tokens }
 end
 
 local again = redis.call('GET', KEYS[2])

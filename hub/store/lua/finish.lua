@@ -6,8 +6,9 @@
 --            ok (1: the provider answered well), ec, ed (last error's code and detail), items[]: x, to, w, typ, delay (ms),
 --            rc (JSON), ls (JSON), pd, rd, ec, eo, ed, uncount (1: the attempt does not count), expire (ms, 0: never)
 --
--- to: delivered, waiting, held, ambiguous, dead, withdrawn; typ is the type of
--- the audit entry. A transfer of kind erase that is delivered takes the copy
+-- to: delivered, waiting, held, ambiguous, dead, withdrawn, or sending: its
+-- outcome is still unknown, look again after delay. typ is the type of the
+-- audit entry, '' for none. A transfer of kind erase that is delivered takes the copy
 -- out of the register and marks the transfer that made it erased.
 --
 -- Returns {'ok', v1, v2, …}: applied, or lost when somebody with a newer fence
@@ -55,6 +56,11 @@ for _, it in ipairs(a.items) do
   local unbegun = mine and (x.s == 'waiting' or x.s == 'held') and x.f ~= a.fence
   if not begun and not unbegun then
     out[#out + 1] = (x.f == a.fence and x.s ~= 'sending') and 'applied' or 'lost'
+  elseif it.to == 'sending' then
+    local due = string.format('%.0f', now + it.delay)
+    redis.call('HSET', key, 'du', due, 'ec', it.ec, 'eo', it.eo, 'ed', it.ed)
+    if begun then redis.call('ZADD', lane, due, it.x) end
+    out[#out + 1] = begun and 'applied' or 'lost'
   else
     if begun then
       redis.call('HINCRBY', P .. 'integ:' .. org .. ':' .. x.i, 'fly', -1)

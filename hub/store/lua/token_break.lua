@@ -1,7 +1,8 @@
 -- token_break marks a connection whose tokens the provider refuses.
 --
 --   KEYS[1]  the org      org:<org>
---   ARGV     org, conn, version refused, taker ('' if the access token was refused), code
+--   ARGV     org, conn, version refused, taker ('' if the access token was refused), code,
+--            detail (a sentence for the admin)
 --
 -- Returns 1, or 0 if the version has moved on, the intent is not the taker's, or
 -- somebody is refreshing who may yet bring a good token. begin looks at the
@@ -19,7 +20,8 @@ if taker ~= '' then
 elseif c[3] and tonumber(c[4] or 0) > now and c[5] ~= '1' then
   return 0
 end
-redis.call('HSET', ckey, 'st', 'needs_reauth', 'why', code, 'sts', string.format('%.0f', now))
+redis.call('HSET', ckey, 'st', 'needs_reauth', 'why', code, 'sts', string.format('%.0f', now),
+  'ers', string.format('%.0f', now), 'erc', code, 'erd', ARGV[6] or '')
 redis.call('HDEL', ckey, 'ri', 'rl', 'rt', 'ru')
 redis.call('HINCRBY', KEYS[1], 'ver', 1)
 audit(org, 't', 'connection.broken', 'by', 'hub', 'n', conn, 'w', code)
