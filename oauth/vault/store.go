@@ -28,7 +28,9 @@ var (
 // a lease lives while that clock is before its end.
 //
 // Every write may be repeated with the same arguments after a lost answer, and
-// then answers as the first did. An error other than [ErrNotFound] and
+// then answers as the first did. Only LoadTokens and TakeRefresh return
+// [ErrNotFound]; to the other writes a connection that is not there has moved
+// on. An error other than [ErrNotFound] and
 // [ErrStale] leaves it unknown whether the write happened.
 //
 // Of a connection in state disconnected, or of an org's other connection,
@@ -44,8 +46,8 @@ type Store interface {
 
 	// InstallTokens stores the tokens that an admin brought: version must be
 	// one more than the stored version, which is 0 for a connection that has
-	// no tokens yet, else ErrStale. (The same version with the same sealed
-	// bytes is a repeat.) The state becomes connected, whatever it was but
+	// no tokens yet, else ErrStale. (The stored version with the same sealed
+	// bytes is a repeat: nil, and nothing is done.) The state becomes connected, whatever it was but
 	// disconnected (ErrStale), and an intent is removed. A connection that
 	// the store does not know is made, with nothing but this.
 	InstallTokens(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, provider string, version int, sealed []byte) error
@@ -74,7 +76,8 @@ type Store interface {
 	PutTokens(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, version int, taker string, sealed []byte) error
 
 	// EndRefresh notes how taker's refresh ended without new tokens. If the
-	// intent is not taker's, nothing is done and nil returned.
+	// intent is not taker's, or is Unknown already (a repeat), nothing is done
+	// and nil returned.
 	//
 	// Certainly not done (end.Unknown false): the intent is removed if its
 	// Tries is 1. Otherwise it had been taken over from an attempt that is
@@ -152,6 +155,7 @@ const (
 type End struct {
 	Unknown bool          // the provider may have spent the refresh token
 	Code    string        // the provider's code or ours, for the audit log; holds no secret
+	Detail  string        // a sentence for the connection's health; holds no secret
 	Pause   time.Duration // before the next take, where the intent stays; whole milliseconds
 }
 
@@ -159,5 +163,6 @@ type End struct {
 type Break struct {
 	Version int
 	Taker   string // of the refresh that was refused; "": the access token was
-	Code    string // the provider's code or ours, for the audit log and the admin; holds no secret
+	Code    string // the provider's code or ours, for the audit log; holds no secret
+	Detail  string // a sentence for the admin: the cause and what to do; holds no secret
 }
