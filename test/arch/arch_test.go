@@ -154,7 +154,7 @@ func TestNoFileNamesAMachine(t *testing.T) {
 
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
-	report(t, checkDockerfile(read(t, "Dockerfile")))
+	report(t, checkDockerfile(read(t, "Dockerfile"), read(t, "go.mod")))
 }
 
 func report(t *testing.T, problems []string) {

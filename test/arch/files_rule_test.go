@@ -280,9 +280,14 @@ func checkMachine(name, text string) []string {
 	return problems
 }
 
+var (
+	version   = regexp.MustCompile(`^\d+\.\d+`)
+	goVersion = regexp.MustCompile(`(?m)^go (\S+)`)
+)
+
 // checkDockerfile finds an image that runs as root, has no health check or is
-// not static, and base images without a version.
-func checkDockerfile(text string) []string {
+// not static, base images without a version, and a Go other than go.mod's.
+func checkDockerfile(text, gomod string) []string {
 	type instruction struct{ name, args string }
 	var all []instruction
 	for line := range strings.Lines(strings.ReplaceAll(text, "\\\n", " ")) {
@@ -300,8 +305,12 @@ func checkDockerfile(text string) []string {
 			user, health, entry = "", "", "" // of the last stage, the image
 			f := slices.DeleteFunc(strings.Fields(i.args), func(s string) bool { return strings.HasPrefix(s, "--") })
 			image := cmp.Or(append(f, "")...)
-			if _, tag, _ := strings.Cut(path.Base(image), ":"); !stages[image] && !regexp.MustCompile(`^\d+\.\d+`).MatchString(tag) {
+			name, tag, _ := strings.Cut(path.Base(image), ":")
+			if !stages[image] && !version.MatchString(tag) {
 				problems = append(problems, fmt.Sprintf("Dockerfile: %q has no version", image))
+			}
+			if m := goVersion.FindStringSubmatch(gomod); name == "golang" && (m == nil || !strings.HasPrefix(tag+"-", m[1]+"-")) {
+				problems = append(problems, fmt.Sprintf("Dockerfile: builds with %q, and go.mod says %q", image, m))
 			}
 			if len(f) == 3 {
 				stages[f[2]] = true
