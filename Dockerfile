@@ -15,7 +15,7 @@ ARG TARGETOS
 ARG TARGETARCH
 # timetzdata: there is no zoneinfo in an empty image.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -buildvcs=true -trimpath -tags=timetzdata -ldflags="-s -w" -o /out/callbridge .
+    go build -trimpath -tags=timetzdata -ldflags="-s -w" -o /out/callbridge .
 
 FROM scratch
 ARG VERSION=unreleased
