@@ -246,6 +246,10 @@ type Descriptor struct {
 	// Schema returns the destination fields that a mapping may set.
 	Schema func(destination json.RawMessage) mappings.Schema
 
+	// Secret checks the fixed secret of a connection without OAuth when it is
+	// imported. The error is a sentence that holds none of it. nil: any will do.
+	Secret func(secret hub.Secret) error
+
 	// New makes the connector. It is called once at start.
 	New func(Config) (Connector, error)
 }

@@ -50,6 +50,7 @@ const (
 	ConnectionBroken     Type = "connection.broken"
 	ConnectionPaused     Type = "connection.paused"
 	ConnectionDeleted    Type = "connection.disconnected"
+	TokenInstalled       Type = "token.installed"
 	TokenRefreshed       Type = "token.refreshed"
 	TokenAmbiguous       Type = "token.refresh_unknown"
 	IntegrationCreated   Type = "integration.created"

@@ -113,6 +113,8 @@ type Snapshot struct {
 	Secrets      []SigningSecret
 	Connections  map[hub.ConnectionID]*Connection
 	Integrations []*Integration // oldest first
+
+	policies *policies // compiled grants; nil in a snapshot that no cache made
 }
 
 // Integration returns the integration of that id.
