@@ -2,6 +2,11 @@
 // I/O, no provider. [Decide] says whether a call is shared by an integration
 // and why; a [Release] is the only form in which call data can leave, and only
 // this package can make one.
+//
+// What an admin permits is stated as [Terms], checked with [Check] and, once
+// accepted, kept as a numbered [Grant]; [Compile] makes it a [Policy] to decide
+// with. [Compare] tells whether new terms widen what may leave, which takes an
+// admin's acceptance, or narrow it, which holds at once.
 package consent
 
 import (

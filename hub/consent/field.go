@@ -3,8 +3,8 @@ package consent
 import (
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/optiwe/callbridge/hub"
 )
 
 // Field names a part of a call that an integration can release, such as
@@ -44,9 +44,6 @@ const (
 
 // CustomPrefix begins the name of every field that releases a custom member.
 const CustomPrefix = "custom."
-
-// MaxCustomName is how many characters the name of a custom member may have.
-const MaxCustomName = 128
 
 // Sensitivity says how careful an admin should be with a field.
 type Sensitivity string
@@ -115,7 +112,7 @@ type fieldText struct{ title, contains string }
 // fieldTable is the one list of fields, in the order in which people choose
 // from it. It is never changed.
 //
-//nolint:gochecknoglobals // a constant table
+//nolint:gochecknoglobals,misspell // a constant table, half of it Spanish
 var fieldTable = []fieldRow{
 	{
 		FieldTitle, bitTitle, Ordinary,
@@ -281,8 +278,7 @@ func (f Field) Describe(lang string) (FieldInfo, bool) {
 func ParseField(s string) (Field, bool) { return Field(s), ValidField(s) }
 
 // ValidField reports whether s names a field: one of [Fields], or "custom."
-// and 1 to [MaxCustomName] printable characters that neither begin nor end
-// with a space.
+// and the name of a custom member as a call can have it.
 func ValidField(s string) bool {
 	if _, ok := bitOf(Field(s)); ok {
 		return true
@@ -299,11 +295,19 @@ func (f Field) Custom() (name string, ok bool) { return strings.CutPrefix(string
 // gets into a payload.
 func (f Field) Matching() bool { return f == FieldMatchingEmails || f == FieldMatchingPhones }
 
+// validCustomName reports whether s can name a custom member: a letter, then
+// letters, digits and '_', at most [hub.MaxCustomName] in all.
 func validCustomName(s string) bool {
-	if s == "" || !utf8.ValidString(s) || utf8.RuneCountInString(s) > MaxCustomName || strings.TrimSpace(s) != s {
+	if s == "" || len(s) > hub.MaxCustomName {
 		return false
 	}
-	return strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		if !letter && (i == 0 || r != '_' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+	return true
 }
 
 func bitOf(f Field) (bit, bool) {

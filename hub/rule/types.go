@@ -8,6 +8,8 @@ import (
 	"github.com/google/cel-go/cel"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+
+	"github.com/optiwe/callbridge/hub"
 )
 
 // objectType is a type with named members. Its values are [object]s.
@@ -42,13 +44,13 @@ func newType(name string, members ...member) *objectType {
 	return t
 }
 
-// Sizes that estimates reckon with.
+// Sizes that estimates reckon with: the bounds of the call format.
 const (
-	sizeShort = 500    // names, addresses
-	sizeURL   = 2048   //
-	sizeText  = 5000   // an entry of key points, risks, next steps
-	sizeLong  = 50_000 // the summary
-	sizeList  = 200    // entries of a list or map
+	sizeShort = hub.MaxShortText
+	sizeURL   = hub.MaxURL
+	sizeText  = hub.MaxText
+	sizeLong  = hub.MaxSummary
+	sizeList  = hub.MaxList
 )
 
 func text(name string, size uint64, needs ...string) member {
