@@ -154,6 +154,11 @@ func (s *Snapshot) Policy(i *Integration, number int) (*consent.Policy, error) {
 	return p, nil
 }
 
+// OrgInfo returns what rules may know of the org.
+func (s *Snapshot) OrgInfo() consent.OrgInfo {
+	return consent.OrgInfo{ID: s.Org.ID, Name: s.Org.Name, Region: s.Org.Region, Language: s.Org.Language}
+}
+
 // Situation is all that a decision about one integration depends on beside the
 // call. accepted is the number of the grant in force when the call was
 // accepted; 0 means now.
@@ -164,7 +169,7 @@ func (s *Snapshot) Situation(i *Integration, accepted int, termsVersion string) 
 	}
 	sit := consent.Situation{
 		Org:          s.Org.State,
-		OrgInfo:      consent.OrgInfo{ID: s.Org.ID, Name: s.Org.Name, Region: s.Org.Region, Language: s.Org.Language},
+		OrgInfo:      s.OrgInfo(),
 		Connection:   hub.Disconnected,
 		Enabled:      i.Enabled,
 		TermsVersion: termsVersion,
