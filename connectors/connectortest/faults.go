@@ -150,10 +150,10 @@ func judge(f Fault, o connectors.Outcome, s sight) error {
 		return judgeDelivered(f, s)
 	}
 	if s.acted && o.Class != connectors.Unknown {
-		return fmt.Errorf("the request acted and its answer was lost (%s): %v (%v), want unknown", f, o.Class, o.Err)
+		return fmt.Errorf("the request acted and its answer was lost (%s): %v (%w), want unknown", f, o.Class, o.Err)
 	}
 	if want := allowed(f, s); !slices.Contains(want, o.Class) {
-		return fmt.Errorf("%s: %v (%v), want one of %v", f, o.Class, o.Err, want)
+		return fmt.Errorf("%s: %v (%w), want one of %v", f, o.Class, o.Err, want)
 	}
 	switch {
 	case o.Class == connectors.RateLimited && o.Err.RetryAfter <= 0:

@@ -465,16 +465,18 @@ func (s *toyServer) serve(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(bytes.Repeat([]byte(" "), 64<<20))
 	case Nonsense:
 		_, _ = io.WriteString(w, "<html>")
-	default:
+	case BadMessage, "":
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(answer)
+	case RateLimit, Outage, BadToken, Revoked, CutBefore, EmptyOK, Redirect:
+		// answered above
 	}
 }
 
 func cut(w http.ResponseWriter) {
 	c, _, err := http.NewResponseController(w).Hijack()
 	if err == nil {
-		c.Close()
+		_ = c.Close()
 	}
 }
 

@@ -2,7 +2,6 @@ package outbound
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -152,6 +151,6 @@ func matches(host, suffix string) bool {
 }
 
 func validPort(s string) bool {
-	p, err := net.LookupPort("tcp", s)
-	return err == nil && p > 0 && strings.Trim(s, "0123456789") == ""
+	p, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && p > 0
 }
