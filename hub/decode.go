@@ -36,7 +36,8 @@ const (
 // It is strict: members that the format does not have, members that occur
 // twice, text that is not UTF-8, half surrogate pairs, NUL and anything after
 // the document are refused. null for an optional member means that it was not
-// given; so does an empty text, list or object where no format is asked for.
+// given, as does an empty text, list or object where no format is asked for;
+// custom members that are null are kept.
 // Nothing is trimmed or otherwise changed, except that strings among the custom
 // members are written anew in one form.
 //
@@ -301,7 +302,7 @@ func (r *reader) email() string {
 }
 
 func (r *reader) url() string {
-	return r.formatted(validURL, fmt.Sprintf("must be an http or https address of at most %d bytes without credentials in it", MaxURL))
+	return r.formatted(validURL, "must be an http or https address of at most 2,048 bytes without credentials in it")
 }
 
 func (r *reader) crmID() string {

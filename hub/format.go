@@ -144,7 +144,10 @@ func validURL(s string) bool {
 		return false
 	}
 	for _, c := range s {
-		if c <= ' ' || c == 0x7f || strings.ContainsRune("\"<>\\`", c) || c >= 0x80 && !unicode.IsGraphic(c) || unicode.IsSpace(c) {
+		switch {
+		case c <= ' ', c == 0x7f, c == '"', c == '<', c == '>', c == '\\', c == '`':
+			return false
+		case c >= 0x80 && (!unicode.IsGraphic(c) || unicode.IsSpace(c)):
 			return false
 		}
 	}

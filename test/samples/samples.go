@@ -34,7 +34,7 @@ func Load() ([]Sample, error) {
 	}
 	out := make([]Sample, 0, len(files))
 	for _, file := range files {
-		s, err := load(file)
+		s, err := loadFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("sample call %s: %w", file, err)
 		}
@@ -43,7 +43,7 @@ func Load() ([]Sample, error) {
 	return out, nil
 }
 
-func load(file string) (Sample, error) {
+func loadFile(file string) (Sample, error) {
 	raw, err := testdata.Files.ReadFile(file)
 	if err != nil {
 		return Sample{}, err
