@@ -43,6 +43,7 @@ var layers = [][]string{
 	{"hub/store"},
 	{"hub/intake"},
 	{"hub/delivery", "webhooks"},
+	{"hub/admin"},
 	{"hub/api", "hub/console"},
 	{"hub/server"},
 	{"main"},
