@@ -56,7 +56,7 @@ type Decision struct {
 // is withheld; [Reasons] has the order in which obstacles are looked for. A
 // call is Held only if nothing but the obstacle stands in its way.
 func Decide(s Situation, c *Subject) Decision {
-	d, _ := decide(&s, c)
+	d, _ := consider(&s, c)
 	return d
 }
 
@@ -64,7 +64,7 @@ func Decide(s Situation, c *Subject) Decision {
 // verdict of the decision, which is the one of [Decide], is Share. It copies
 // what it takes from the call.
 func NewRelease(s Situation, call hub.Call, revision int) (*Release, Decision) {
-	d, set := decide(&s, NewSubject(&call))
+	d, set := consider(&s, NewSubject(&call))
 	if d.Verdict != Share {
 		return nil, d
 	}
@@ -80,9 +80,9 @@ func NewRelease(s Situation, call hub.Call, revision int) (*Release, Decision) {
 	return &r, d
 }
 
-// decide returns the decision and, with Share and Held, the fields that may
+// consider returns the decision and, with Share and Held, the fields that may
 // leave.
-func decide(s *Situation, c *Subject) (Decision, fieldSet) {
+func consider(s *Situation, c *Subject) (Decision, fieldSet) {
 	if r, detail := barred(s, c.call); r != "" {
 		return withheld(r, detail), fieldSet{}
 	}

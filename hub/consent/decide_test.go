@@ -79,7 +79,9 @@ func TestDecideReasons(t *testing.T) {
 		{name: "routing rule failed", grant: func(g *consent.Grant) {
 			g.Terms.Destination = json.RawMessage(`{"rules":[{"when":"false","channel":"C1"},{"when":"call.custom.absent == 1","channel":"C2"}],"otherwise":"C3"}`)
 		}, want: no(consent.RuleFailed, "routing rule 2: the call carries no custom member absent; ask has() or in first")},
-		{name: "no field left", grant: func(g *consent.Grant) { g.Terms.Fields = []consent.Field{"sentiment", "custom.nothing", "matching.emails"} }, c: func(c *hub.Call) { c.Sentiment = nil }, want: no(consent.NoFieldLeft, "")},
+		{name: "no field left", grant: func(g *consent.Grant) {
+			g.Terms.Fields = []consent.Field{"sentiment", "custom.nothing", "matching.emails"}
+		}, c: func(c *hub.Call) { c.Sentiment = nil }, want: no(consent.NoFieldLeft, "")},
 		{name: "a custom field is left", grant: func(g *consent.Grant) { g.Terms.Fields = []consent.Field{"custom.one"} }, want: yes(`{"channel":"C1"}`)},
 		{name: "org suspended", s: func(s *consent.Situation) { s.Org = hub.OrgSuspended }, want: held(consent.OrgSuspended, "")},
 		{name: "needs reauth", s: func(s *consent.Situation) { s.Connection = hub.NeedsReauth }, want: held(consent.ConnectionBroken, "the provider refuses the access it gave; an admin must connect the account again")},

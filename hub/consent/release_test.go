@@ -93,28 +93,34 @@ func TestReleasedPeople(t *testing.T) {
 		speakers []consent.Speaker
 	}{
 		{
-			"nobody", []consent.Field{"next_steps", "talk_ratio"},
+			"nobody",
+			[]consent.Field{"next_steps", "talk_ratio"},
 			[]consent.NextStep{{Text: "cnryns", DueOn: "cnrynd"}, {Text: "of a participant"}, {Text: "of somebody who was not there"}},
 			[]consent.Speaker{{Side: "internal", Share: canaryShare}, {Side: "external", Share: 0.25}, {Share: 0.09}},
 		},
 		{
-			"owner", []consent.Field{"next_steps", "talk_ratio", "owner"},
+			"owner",
+			[]consent.Field{"next_steps", "talk_ratio", "owner"},
 			[]consent.NextStep{
 				{Text: "cnryns", OwnerName: "cnryon", OwnerEmail: "cnryoe@acme.example", DueOn: "cnrynd"},
-				{Text: "of a participant"}, {Text: "of somebody who was not there"},
+				{Text: "of a participant"},
+				{Text: "of somebody who was not there"},
 			},
 			[]consent.Speaker{{Name: "cnryon", Email: "cnryoe@acme.example", Side: "internal", Share: canaryShare}, {Side: "external", Share: 0.25}, {Share: 0.09}},
 		},
 		{
-			"names", []consent.Field{"next_steps", "talk_ratio", "participants.names"},
+			"names",
+			[]consent.Field{"next_steps", "talk_ratio", "participants.names"},
 			[]consent.NextStep{
 				{Text: "cnryns", OwnerName: "cnryon", DueOn: "cnrynd"},
-				{Text: "of a participant", OwnerName: "cnrypn"}, {Text: "of somebody who was not there"},
+				{Text: "of a participant", OwnerName: "cnrypn"},
+				{Text: "of somebody who was not there"},
 			},
 			[]consent.Speaker{{Name: "cnryon", Side: "internal", Share: canaryShare}, {Name: "cnrypn", Side: "external", Share: 0.25}, {Share: 0.09}},
 		},
 		{
-			"e-mails", []consent.Field{"next_steps", "talk_ratio", "participants.emails"},
+			"e-mails",
+			[]consent.Field{"next_steps", "talk_ratio", "participants.emails"},
 			[]consent.NextStep{
 				{Text: "cnryns", OwnerEmail: "cnryoe@acme.example", DueOn: "cnrynd"},
 				{Text: "of a participant", OwnerEmail: "cnrype@northwind.example"},
@@ -122,7 +128,8 @@ func TestReleasedPeople(t *testing.T) {
 			},
 			[]consent.Speaker{
 				{Email: "cnryoe@acme.example", Side: "internal", Share: canaryShare},
-				{Email: "cnrype@northwind.example", Side: "external", Share: 0.25}, {Email: "cnryte@acme.example", Share: 0.09},
+				{Email: "cnrype@northwind.example", Side: "external", Share: 0.25},
+				{Email: "cnryte@acme.example", Share: 0.09},
 			},
 		},
 		{"neither", []consent.Field{"title", "owner", "participants.names", "participants.emails"}, nil, nil},
@@ -287,8 +294,8 @@ func reachable(v reflect.Value, out []string) []string {
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			return out
 		}
-		for i := range v.NumField() {
-			out = reachable(v.Field(i), out)
+		for _, f := range v.Fields() {
+			out = reachable(f, out)
 		}
 	case reflect.Slice, reflect.Array:
 		if v.Type().Elem().Kind() == reflect.Uint8 {

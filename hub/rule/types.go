@@ -162,9 +162,9 @@ var (
 		releasedStepType, releasedShareType, releaseType)
 )
 
-func byName(types ...*objectType) map[string]*objectType {
-	out := make(map[string]*objectType, len(types))
-	for _, t := range types {
+func byName(all ...*objectType) map[string]*objectType {
+	out := make(map[string]*objectType, len(all))
+	for _, t := range all {
 		out[t.cel.TypeName()] = t
 	}
 	return out
