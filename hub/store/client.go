@@ -3,10 +3,14 @@ package store
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -25,7 +29,7 @@ import (
 func Dial(address string) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
-		return nil, fmt.Errorf("redis address: want redis://, rediss://, redis+sentinel:// or redis+cluster://")
+		return nil, errors.New("redis address: want redis://, rediss://, redis+sentinel:// or redis+cluster://")
 	}
 	opts, path, err := parseAuthority(rest)
 	if err != nil {
@@ -41,8 +45,8 @@ func Dial(address string) (redis.UniversalClient, error) {
 			return nil, fmt.Errorf("redis address: %s:// takes one host; for several say redis+cluster:// or redis+sentinel://", scheme)
 		}
 		if path != "" {
-			if _, err := fmt.Sscanf(path, "%d", &opts.DB); err != nil {
-				return nil, fmt.Errorf("redis address: the path must be a database number")
+			if opts.DB, err = database(path); err != nil {
+				return nil, err
 			}
 		}
 		return redis.NewClient(opts.Simple()), nil
@@ -53,8 +57,8 @@ func Dial(address string) (redis.UniversalClient, error) {
 		opts.MasterName = path
 		return redis.NewFailoverClient(opts.Failover()), nil
 	case "redis+cluster", "rediss+cluster":
-		if path != "" && path != "0" {
-			return nil, fmt.Errorf("redis address: a cluster has no database number")
+		if path != "" && path != "0" || opts.DB != 0 {
+			return nil, errors.New("redis address: a cluster has no database number")
 		}
 		c := opts.Cluster()
 		// A client that stays on a dead primary turns an outage of 3 s into one
@@ -65,43 +69,65 @@ func Dial(address string) (redis.UniversalClient, error) {
 	return nil, fmt.Errorf("redis address: scheme %q is not known: want redis, rediss, redis+sentinel or redis+cluster", scheme)
 }
 
+// parseAuthority reads [user:password@]host[:port],…[/path][?db=n]. Its errors
+// quote nothing of the address: a password that was not percent-encoded can be
+// in any part of it.
 func parseAuthority(rest string) (*redis.UniversalOptions, string, error) {
 	opts := &redis.UniversalOptions{}
+	user, rest, hasUser := cutLast(rest, "@")
+	if hasUser {
+		name, password, ok := strings.Cut(user, ":")
+		var err1, err2 error
+		opts.Username, err1 = url.PathUnescape(name)
+		opts.Password, err2 = url.PathUnescape(password)
+		if !ok || opts.Password == "" || err1 != nil || err2 != nil {
+			return nil, "", errors.New("redis address: the part before @ must be user:password or :password, percent-encoded")
+		}
+	}
+	rest, query, hasQuery := strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
-	path, query, _ := strings.Cut(path, "?")
-	if user, hosts, ok := cutLast(authority, "@"); ok {
-		authority = hosts
-		u, err := url.Parse("redis://" + user + "@host")
-		if err != nil {
-			return nil, "", fmt.Errorf("redis address: the part before @ must be user:password, percent-encoded")
-		}
-		opts.Username = u.User.Username()
-		opts.Password, _ = u.User.Password()
-	}
+	n := 0
 	for host := range strings.SplitSeq(authority, ",") {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			host += ":6379"
-		}
-		if _, port, err := net.SplitHostPort(host); err != nil || port == "" || strings.HasPrefix(host, ":") {
-			return nil, "", fmt.Errorf("redis address: %q is not host:port", host)
-		}
-		opts.Addrs = append(opts.Addrs, host)
-	}
-	if query != "" {
-		q, err := url.ParseQuery(query)
+		n++
+		addr, err := hostPort(host)
 		if err != nil {
-			return nil, "", fmt.Errorf("redis address: the query cannot be read")
+			return nil, "", fmt.Errorf("redis address: host %d %w", n, err)
 		}
-		for name := range q {
-			if name != "db" {
-				return nil, "", fmt.Errorf("redis address: %q is not known; only db may stand after ?", name)
-			}
+		opts.Addrs = append(opts.Addrs, addr)
+	}
+	if hasQuery {
+		q, err := url.ParseQuery(query)
+		if err != nil || len(q) != 1 || len(q["db"]) != 1 {
+			return nil, "", errors.New("redis address: only db=n may stand after ?")
 		}
-		if _, err := fmt.Sscanf(q.Get("db"), "%d", &opts.DB); err != nil {
-			return nil, "", fmt.Errorf("redis address: db must be a number")
+		if opts.DB, err = database(q.Get("db")); err != nil {
+			return nil, "", err
 		}
 	}
 	return opts, path, nil
+}
+
+// hostPort adds the port that was left out. An IPv6 address stands in brackets.
+func hostPort(s string) (string, error) {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		host, port, err = net.SplitHostPort(s + ":6379")
+	}
+	if err != nil || host == "" || strings.ContainsAny(host, " \t@%/[]") {
+		return "", errors.New("must be host or host:port, an IPv6 address in brackets")
+	}
+	if p, err := strconv.ParseUint(port, 10, 16); err != nil || p == 0 {
+		return "", errors.New("must have a port from 1 to 65535")
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+func database(s string) (int, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		return 0, errors.New("redis address: the database must be a number")
+	}
+	return int(n), nil
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -139,43 +165,87 @@ type Facts struct {
 // is full.
 func (f Facts) Evicting() bool { return f.Eviction != "" && f.Eviction != "noeviction" }
 
-// Facts asks every primary and returns the weakest answer.
+// Facts asks every primary and returns the weakest answer of each kind.
 func (s *Store) Facts(ctx context.Context) (Facts, error) {
-	if c, ok := s.rdb.(*redis.ClusterClient); ok {
-		var worst Facts
-		var found bool
-		err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			f, err := nodeFacts(ctx, node)
-			if err != nil {
-				return err
-			}
-			s.factsMu.Lock()
-			defer s.factsMu.Unlock()
-			if !found || (worst.Persistent && !f.Persistent) || (!worst.Evicting() && f.Evicting()) {
-				worst, found = f, true
-			}
-			return nil
-		})
-		return worst, err
+	c, ok := s.rdb.(*redis.ClusterClient)
+	if !ok {
+		return nodeFacts(ctx, s.rdb)
 	}
-	return nodeFacts(ctx, s.rdb)
+	var mu sync.Mutex
+	var nodes []Facts
+	err := c.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+		f, err := nodeFacts(ctx, node)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		nodes = append(nodes, f)
+		return nil
+	})
+	if err != nil {
+		return Facts{}, fmt.Errorf("ask the cluster's primaries: %w", err)
+	}
+	if len(nodes) == 0 {
+		return Facts{}, errors.New("ask the cluster's primaries: there are none")
+	}
+	return weakest(nodes), nil
+}
+
+func weakest(nodes []Facts) Facts {
+	worst := nodes[0]
+	for _, f := range nodes[1:] {
+		if olderVersion(f.Version, worst.Version) {
+			worst.Version = f.Version
+		}
+		worst.Persistent = worst.Persistent && f.Persistent
+		if syncRank(f.AppendFsync) < syncRank(worst.AppendFsync) {
+			worst.AppendFsync = f.AppendFsync
+		}
+		if f.Evicting() {
+			worst.Eviction = f.Eviction
+		}
+		if f.Role != "master" {
+			worst.Role = f.Role
+		}
+	}
+	return worst
+}
+
+func syncRank(fsync string) int { return slices.Index([]string{"", "no", "everysec", "always"}, fsync) }
+
+// olderVersion compares versions such as "7.0.15" number by number.
+func olderVersion(a, b string) bool {
+	return slices.Compare(versionNumbers(a), versionNumbers(b)) < 0
+}
+
+func versionNumbers(v string) []int {
+	var out []int
+	for part := range strings.SplitSeq(v, ".") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			break
+		}
+		out = append(out, n)
+	}
+	return out
 }
 
 func nodeFacts(ctx context.Context, c redis.Cmdable) (Facts, error) {
-	info, err := c.Info(ctx, "server", "persistence", "replication", "memory").Result()
+	info, err := c.Info(ctx).Result() // all of it: hosters' servers and tests' do not know every section
 	if err != nil {
 		return Facts{}, fmt.Errorf("ask redis about itself: %w", err)
 	}
-	f := Facts{}
 	values := map[string]string{}
 	for line := range strings.SplitSeq(info, "\n") {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
 			values[name] = value
 		}
 	}
-	f.Version, f.Role = values["redis_version"], values["role"]
-	f.Eviction = values["maxmemory_policy"]
-	f.Persistent = values["aof_enabled"] == "1"
+	f := Facts{
+		Version: values["redis_version"], Role: values["role"],
+		Eviction: values["maxmemory_policy"], Persistent: values["aof_enabled"] == "1",
+	}
 	// CONFIG is often forbidden by hosters: what it would add is then unknown.
 	if v, err := c.ConfigGet(ctx, "appendfsync").Result(); err == nil && f.Persistent {
 		f.AppendFsync = v["appendfsync"]
@@ -187,4 +257,24 @@ func nodeFacts(ctx context.Context, c redis.Cmdable) (Facts, error) {
 		f.Eviction = v["maxmemory-policy"]
 	}
 	return f, nil
+}
+
+// Problem returns why the server must not be trusted with calls, in a sentence
+// with what to do about it; nil if there is no reason.
+func (f Facts) Problem() error {
+	switch {
+	case f.Version != "" && !atLeast7(f.Version):
+		return fmt.Errorf("redis is version %s; 7.0 or later is needed", f.Version)
+	case !f.Persistent:
+		return fmt.Errorf("redis keeps nothing on disk; set appendonly yes and appendfsync always")
+	case f.Evicting():
+		return fmt.Errorf("redis may throw data away when its memory is full (maxmemory-policy %s); set maxmemory-policy noeviction", f.Eviction)
+	}
+	return nil
+}
+
+func atLeast7(version string) bool {
+	var major int
+	_, err := fmt.Sscanf(version, "%d.", &major)
+	return err != nil || major >= 7
 }

@@ -173,16 +173,10 @@ func (s *Store) CreateOrg(ctx context.Context, org directory.Org, token string, 
 	}
 	b := newOps(org.ID, keys)
 	b.op("HSET", b.name("org"), "st", string(org.State), "keyset", b.raw(wrapped))
+	b.op("ZADD", "orgs", strconv.FormatInt(org.CreatedAt.UnixMilli(), 10), string(org.ID))
 	change.Version, change.Org = 0, &org
 	_, err = s.apply(ctx, b, token, change)
-	if err != nil {
-		return err
-	}
-	score := float64(org.CreatedAt.UnixMilli())
-	if err := s.rdb.ZAdd(ctx, orgsKey(org.ID.Shard()), redis.Z{Score: score, Member: string(org.ID)}).Err(); err != nil {
-		return fmt.Errorf("store: list the new org: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Orgs returns the ids of all orgs. It reads every shard: for the operator, not
@@ -276,6 +270,9 @@ func (o *ops) add(c directory.Change) {
 		id := string(x.ID)
 		o.op("SADD", o.name("conns"), id)
 		o.op("HSET", o.name("conn", id), "doc", o.doc("connection", id, x), "pv", x.Provider)
+		if x.State != "" { // tokens that were installed before decide it themselves
+			o.op("HSETNX", o.name("conn", id), "st", string(x.State))
+		}
 	}
 	for _, x := range c.Connections {
 		id := string(x.ID)
@@ -339,7 +336,7 @@ func (s *Store) apply(ctx context.Context, o *ops, token string, c directory.Cha
 // disconnected.
 func (s *Store) SetConnection(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, to hub.ConnectionState, cause, actor string, typ audit.Type) (bool, error) {
 	v, err := s.run(ctx, s.scripts.connection, "connection state", []string{orgKey(org)},
-		string(org), string(conn), string(to), cause, actor, string(typ), "")
+		string(org), string(conn), string(to), cause, actor, string(typ), "", hub.NewID("chg"))
 	if err != nil {
 		return false, err
 	}
@@ -373,15 +370,24 @@ func (s *Store) KeyDigest(ctx context.Context, org hub.OrgID, secret hub.Secret)
 	return keys.Digest(seal.PurposeAPIKey, []byte(secret.Reveal()))
 }
 
-// Audited writes entries that belong to no change of the configuration.
+// Audited writes entries that belong to no change of the configuration. It
+// returns [ErrNotFound] if there is no such org. token names this request;
+// repeating it with the same token after any other error is safe.
 func (s *Store) Audited(ctx context.Context, org hub.OrgID, token string, entries ...audit.Entry) error {
-	version, err := s.OrgVersion(ctx, org)
+	lists := make([][]string, 0, len(entries))
+	for _, e := range entries {
+		lists = append(lists, e.Pairs())
+	}
+	arg, err := json.Marshal(lists)
+	if err != nil {
+		return fmt.Errorf("store: audit: %w", err)
+	}
+	v, err := s.run(ctx, s.scripts.note, "audit", []string{orgKey(org)}, string(org), token, arg)
 	if err != nil {
 		return err
 	}
-	_, err = s.Change(ctx, org, token, directory.Change{Version: version, Entries: entries})
-	if errors.Is(err, ErrConflict) {
-		return s.Audited(ctx, org, token, entries...)
+	if num(v) != 1 {
+		return fmt.Errorf("org %s: %w", org, ErrNotFound)
 	}
-	return err
+	return nil
 }

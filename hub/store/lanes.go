@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -43,6 +44,7 @@ type Claimed struct {
 	Unknown     bool      // begun before, and its outcome is unknown
 	Begun       time.Time // when, if Unknown
 	Content     []byte    // the call as JSON; nil when it was erased or for an erasure
+	Unreadable  bool      // the content is there and does not open: it was damaged
 	Latest      int       // the call's newest revision
 	Copy        *Copy     // the live copy, if there is one
 }
@@ -65,14 +67,20 @@ type Copy struct {
 type ClaimOptions struct {
 	Token string                   // of this claim, the same for a repeat
 	Lease time.Duration            // how long the lane is ours without an Extend
-	Batch map[string]int           // provider -> most transfers; "*" for those not named
+	Batch map[string]int           // provider -> most transfers; "*" for those not named, else 1
 	Pace  map[string]time.Duration // provider -> time between two transfers of one pace key
 }
+
+// mostContent is how many bytes of sealed content a batch may carry beyond its
+// first transfer: the answer is held in memory as a whole, here and in Redis.
+const mostContent = 8 << 20
 
 // Claim leases the lane of the shard that is due first. With no lane due it
 // returns nil and in how long one will be, at most idle.
 func (s *Store) Claim(ctx context.Context, shard int, o ClaimOptions, idle time.Duration) (*Lane, time.Duration, error) {
-	batch, err := json.Marshal(o.Batch)
+	most := map[string]int{"*": 1}
+	maps.Copy(most, o.Batch)
+	batch, err := json.Marshal(most)
 	if err != nil {
 		return nil, 0, fmt.Errorf("store: claim: %w", err)
 	}
@@ -86,7 +94,7 @@ func (s *Store) Claim(ctx context.Context, shard int, o ClaimOptions, idle time.
 	}
 	sent := time.Now()
 	v, err := s.run(ctx, s.scripts.claim, "claim",
-		[]string{readyKey(shard), shardPrefix(shard) + "claim:" + o.Token}, o.Lease.Milliseconds(), batch, pace)
+		[]string{readyKey(shard), shardPrefix(shard) + "claim:" + o.Token}, o.Lease.Milliseconds(), batch, pace, mostContent)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -96,8 +104,8 @@ func (s *Store) Claim(ctx context.Context, shard int, o ClaimOptions, idle time.
 		if str(at(l, 1)) == "" {
 			return nil, idle, nil
 		}
-		wait := time.Duration(num(at(l, 1))-num(at(l, 2))) * time.Millisecond
-		return nil, min(max(wait, time.Millisecond), idle), nil
+		wait := min(max(num(at(l, 1))-num(at(l, 2)), 1), idle.Milliseconds())
+		return nil, time.Duration(wait) * time.Millisecond, nil
 	case "lane":
 		lane, err := s.lane(ctx, l)
 		if err != nil {
@@ -135,10 +143,10 @@ func (s *Store) lane(ctx context.Context, l []any) (*Lane, error) {
 			c.Begun = ms(at(x, 9))
 		}
 		if sealed := str(at(x, 10)); sealed != "" && c.Kind != hub.KindErase {
+			// One that does not open must not keep the rest of the lane from
+			// moving.
 			c.Content, err = keys.Open(seal.PurposeCall, []string{string(c.Call)}, []byte(sealed))
-			if err != nil {
-				return nil, fmt.Errorf("store: open call of transfer %s: %w", c.ID, err)
-			}
+			c.Unreadable = err != nil
 		}
 		if reg := str(at(x, 12)); reg != "" {
 			cp, err := parseCopy(reg, c.Call, c.Integration)
@@ -440,28 +448,45 @@ const (
 	SweepResume   Sweep = "resume"
 )
 
-const sweepChunk = 500
+const (
+	sweepChunk = 500
+
+	// A lane that is worked between two chunks moves under the sweep, and
+	// transfers are passed over: it goes through again until nothing changes.
+	sweepPasses = 10
+)
 
 // SweepLane withdraws, holds or resumes what waits in a lane, of one
 // integration or ("") of all, in steps short enough to disturb nobody. It
 // returns how many transfers changed. After an error a part may be done;
 // repeating is safe.
 func (s *Store) SweepLane(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, what Sweep, integ hub.IntegrationID, reason, actor string) (int, error) {
-	changed, from := 0, int64(0)
-	for from >= 0 {
+	all := 0
+	for range sweepPasses {
+		changed, chunks, err := s.sweepPass(ctx, org, conn, what, integ, reason, actor)
+		all += changed
+		if err != nil || changed == 0 || chunks == 1 {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func (s *Store) sweepPass(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, what Sweep, integ hub.IntegrationID, reason, actor string) (changed, chunks int, err error) {
+	for from := int64(0); from >= 0; chunks++ {
 		v, err := s.run(ctx, s.scripts.sweepLane, "sweep lane", []string{orgKey(org)},
 			string(org), string(conn), string(what), string(integ), reason, actor, from, sweepChunk)
 		if err != nil {
-			return changed, err
+			return changed, chunks, err
 		}
 		l := list(v)
 		if len(l) != 2 {
-			return changed, odd("sweep lane", v)
+			return changed, chunks, odd("sweep lane", v)
 		}
 		from = num(l[0])
 		changed += int(num(l[1]))
 	}
-	return changed, nil
+	return changed, chunks, nil
 }
 
 // InFlight returns how many transfers of the integration are being sent now.

@@ -531,7 +531,8 @@ const (
 // Settle carries out what a person decided about a dead or an ambiguous
 // transfer. It returns [ErrNotFound], [ErrState] or [ErrBlocked].
 func (s *Store) Settle(ctx context.Context, org hub.OrgID, id hub.TransferID, what SettleWhat, actor string) error {
-	v, err := s.run(ctx, s.scripts.settle, "settle", []string{orgKey(org)}, string(org), string(id), string(what), actor)
+	v, err := s.run(ctx, s.scripts.settle, "settle", []string{orgKey(org)}, string(org), string(id), string(what), actor,
+		hub.NewID("set"))
 	if err != nil {
 		return err
 	}

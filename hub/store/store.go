@@ -55,13 +55,12 @@ type Store struct {
 	scripts scripts
 
 	wrapped wrappedKeys
-	factsMu sync.Mutex
 }
 
 type scripts struct {
 	accept, claim, begin, finish, extend   *redis.Script
 	sweepLane, settle, erase, change, load *redis.Script
-	connection, sweepCalls, expire         *redis.Script
+	connection, sweepCalls, expire, note   *redis.Script
 	install, take, put, end, breakConn     *redis.Script
 }
 
@@ -77,7 +76,7 @@ func New(cfg Config) (*Store, error) {
 		"finish": &s.scripts.finish, "extend": &s.scripts.extend, "sweep_lane": &s.scripts.sweepLane,
 		"settle": &s.scripts.settle, "erase": &s.scripts.erase, "change": &s.scripts.change,
 		"load": &s.scripts.load, "connection": &s.scripts.connection, "sweep_calls": &s.scripts.sweepCalls,
-		"expire": &s.scripts.expire, "token_install": &s.scripts.install, "token_take": &s.scripts.take,
+		"expire": &s.scripts.expire, "note": &s.scripts.note, "token_install": &s.scripts.install, "token_take": &s.scripts.take,
 		"token_put": &s.scripts.put, "token_end": &s.scripts.end, "token_break": &s.scripts.breakConn,
 	} {
 		body, err := luaFiles.ReadFile("lua/" + name + ".lua")

@@ -7,19 +7,18 @@
 --   ARGV[4…] the sealed documents; an argument "$n" of an op stands for ARGV[3+n]
 --
 -- Returns {'ok', version}, {'conflict', version in force} or {'noorg'}.
--- Safe to run twice: the second run finds its token.
+-- Safe to run twice: the second run finds its token, also when others made
+-- changes in between.
 
 local a = cjson.decode(ARGV[3])
 local o = redis.call('HMGET', KEYS[1], 'ver', 'chg')
-if ARGV[1] == '' then
-  if o[1] and o[2] ~= ARGV[2] then return { 'conflict', o[1] } end
-elseif not o[1] then
-  return { 'noorg' }
-end
-if o[2] == ARGV[2] then return { 'ok', o[1] } end
-if ARGV[1] ~= '' and o[1] ~= ARGV[1] then return { 'conflict', o[1] } end
+local done = recall(o[2], ARGV[2])
+if done then return { 'ok', done } end
+if o[1] and ARGV[1] == '' then return { 'conflict', o[1] } end
+if not o[1] and ARGV[1] ~= '' then return { 'noorg' } end
+if o[1] and o[1] ~= ARGV[1] then return { 'conflict', o[1] } end
 
-local allowed = { HSET = true, HDEL = true, SADD = true, SREM = true, RPUSH = true, ZADD = true, DEL = true }
+local allowed = { HSET = true, HSETNX = true, HDEL = true, SADD = true, SREM = true, RPUSH = true, ZADD = true, DEL = true }
 for _, op in ipairs(a.ops) do
   if not allowed[op[1]] then return redis.error_reply('change: command ' .. op[1] .. ' is not allowed') end
   local args = { op[1], P .. op[2] }
@@ -29,8 +28,8 @@ for _, op in ipairs(a.ops) do
   end
   redis.call(unpack(args))
 end
-local ver = redis.call('HINCRBY', KEYS[1], 'ver', 1)
-redis.call('HSET', KEYS[1], 'chg', ARGV[2])
+local ver = int(redis.call('HINCRBY', KEYS[1], 'ver', 1))
+redis.call('HSET', KEYS[1], 'chg', remember(o[2], ARGV[2], ver))
 for _, e in ipairs(a.entries) do audit(a.org, unpack(e)) end
 flush()
-return { 'ok', string.format('%.0f', ver) }
+return { 'ok', ver }

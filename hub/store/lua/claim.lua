@@ -6,6 +6,7 @@
 --   ARGV[1]  lease, ms
 --   ARGV[2]  JSON: provider -> most transfers in a batch; '*' for the others
 --   ARGV[3]  JSON: provider -> ms between two transfers of one pace key
+--   ARGV[4]  most bytes of content in a batch, beyond the first transfer's
 --
 -- Returns
 --   {'none', due, now}   nothing is due; due is when something will be, or ''
@@ -19,48 +20,72 @@
 -- stays out of the line until finish gives it back or the lease ends; whatever
 -- a worker writes later must carry the fence.
 --
+-- A lane whose org or connection does not allow work is taken out of the line;
+-- whoever allows it again wakes it. The lane of a connection that is gone for
+-- good is emptied, a part at a time: what waits is withdrawn, erasures are dead,
+-- and what was begun is ambiguous. So no transfer is left behind.
+--
 -- Safe to run twice: a second run with the same token gets the same lane.
 
-local lease = tonumber(ARGV[1])
+local lease, mostbytes = tonumber(ARGV[1]), tonumber(ARGV[4])
 local batches, paces = cjson.decode(ARGV[2]), cjson.decode(ARGV[3])
 
+-- place says when the transfer may go to its place (pace key), in the order of
+-- tickets given out there. Of a place are kept: the next ticket, the ticket
+-- whose turn it is, and from when on. A lane that stood still does not send all
+-- that came due meanwhile at once: everybody's turn is reckoned from the last
+-- one that was used.
+local function place(org, conn, key, pk, ticket, pace)
+  local places = P .. 'pace:' .. org .. ':' .. conn
+  local nxt, head, from = string.match(redis.call('HGET', places, pk) or '0 0 0', '^(%d+) (%d+) (%d+)$')
+  nxt, head, from = tonumber(nxt), tonumber(head), tonumber(from)
+  if ticket == '' then
+    ticket = math.max(nxt, head)
+    nxt = ticket + 1
+    redis.call('HSET', key, 'sl', int(ticket))
+  else
+    ticket = tonumber(ticket)
+  end
+  local at = from + math.max(0, ticket - head) * pace
+  if at <= now then
+    at, from, head = now, now + pace, math.max(head, ticket + 1)
+  end
+  redis.call('HSET', places, pk, int(nxt) .. ' ' .. int(head) .. ' ' .. int(from))
+  redis.call('PEXPIRE', places, 86400000) -- a place that is forgotten is free, and its tickets count on
+  return at
+end
+
 local function collect(org, conn, fence, provider)
-  local lane = P .. 'lane:' .. org .. ':' .. conn
+  local lane = lanekey(org, conn)
   local most = batches[provider] or batches['*']
   local pace = paces[provider]
-  local ids = redis.call('ZRANGEBYSCORE', lane, '-inf', now, 'LIMIT', 0, most)
-  local out = {}
-  for _, tid in ipairs(ids) do
-    local key = P .. 'xfer:' .. org .. ':' .. tid
-    local x = redis.call('HMGET', key, 'c', 'r', 'i', 'k', 'g', 'g0', 'at', 's', 'bg', 'p', 'sl', 'cr', 'f')
-    local take, unknown = true, 0
-    if not x[1] then -- expired or erased under us
+  local out, bytes = {}, 0
+  for _, tid in ipairs(redis.call('ZRANGEBYSCORE', lane, '-inf', int(now), 'LIMIT', 0, most)) do
+    local key = xkey(org, tid)
+    local x = redis.call('HMGET', key, 'c', 'r', 'i', 'k', 'g', 'g0', 'at', 's', 'bg', 'p', 'sl', 'cr', 'f', 'sf')
+    local take, lost = true, 0
+    if not x[1] then -- in no other way can it leave the lane
       redis.call('ZREM', lane, tid)
       take = false
     elseif x[8] == 'sending' then
-      unknown = 1
-      if x[13] ~= fence then
-        audit(org, 't', 'transfer.unknown', 'by', 'hub', 'c', x[1], 'r', x[2], 'i', x[3], 'n', conn, 'x', tid,
-          'g', x[5], 'k', x[4], 'a', x[7])
-        redis.call('HSET', key, 'f', fence)
-      end
-    elseif pace and s(x[10]) ~= '' and s(x[11]) == '' then
-      -- Take the next free slot of this place; come back when it is there.
-      local pk = P .. 'pace:' .. org .. ':' .. conn
-      local slot = tonumber(redis.call('HGET', pk, x[10]) or 0)
-      if slot < now then slot = now end
-      redis.call('HSET', pk, x[10], string.format('%.0f', slot + pace))
-      redis.call('PEXPIRE', pk, 3600000 + slot - now + pace)
-      redis.call('HSET', key, 'sl', string.format('%.0f', slot))
-      if slot > now then
-        redis.call('ZADD', lane, string.format('%.0f', slot), tid)
+      lost = 1
+      unknown(org, load(org, tid))
+      redis.call('HSET', key, 'f', fence)
+    elseif pace and s(x[10]) ~= '' and x[14] ~= fence then
+      local at = place(org, conn, key, x[10], s(x[11]), pace)
+      if at > now then
+        redis.call('ZADD', lane, int(at), tid)
         take = false
+      else
+        redis.call('HSET', key, 'sf', fence)
       end
     end
     if take then
-      local c = redis.call('HMGET', P .. 'call:' .. org .. ':' .. x[1], 'ct', 'rev')
+      local c = redis.call('HMGET', callkey(org, x[1]), 'ct', 'rev')
       local copy = redis.call('HGET', P .. 'cp:' .. org .. ':' .. x[1], x[3])
-      out[#out + 1] = { tid, x[1], x[2], x[3], x[4], x[5], x[6], x[7], unknown, s(x[9]), s(c[1]), s(c[2]), s(copy), x[12], x[8] }
+      bytes = bytes + #s(c[1])
+      if #out > 0 and bytes > mostbytes then break end -- the rest is due still
+      out[#out + 1] = { tid, x[1], x[2], x[3], x[4], x[5], x[6], x[7], lost, s(x[9]), s(c[1]), s(c[2]), s(copy), x[12], x[8] }
     end
   end
   return out
@@ -69,58 +94,93 @@ end
 local function lanereply(org, conn, fence, provider, items)
   flush()
   local ver = redis.call('HGET', P .. 'org:' .. org, 'ver')
-  local k = redis.call('HMGET', P .. 'conn:' .. org .. ':' .. conn, 'pv', 'st', 'tv', 'tok', 'ri', 'rl', 'rt', 'ru')
+  local k = redis.call('HMGET', connkey(org, conn), 'pv', 'st', 'tv', 'tok', 'ri', 'rl', 'rt', 'ru')
   local left = 0
   if k[6] then left = tonumber(k[6]) - now end
-  local tokens = { s(k[1]), s(k[2]), s(k[3]), s(k[4]), s(k[5]), string.format('%.0f', left), s(k[7]), s(k[8]) }
-  return { 'lane', org, conn, fence, provider, s(ver), string.format('%.0f', now), items, tokens }
+  local tokens = { s(k[1]), s(k[2]), s(k[3]), s(k[4]), s(k[5]), int(left), s(k[7]), s(k[8]) }
+  return { 'lane', org, conn, fence, provider, s(ver), int(now), items, tokens }
+end
+
+-- empty settles a part of the lane of a connection that is gone for good.
+local function empty(org, conn)
+  for _, tid in ipairs(redis.call('ZRANGE', lanekey(org, conn), 0, 99)) do
+    local x = load(org, tid)
+    if not x then
+      redis.call('ZREM', lanekey(org, conn), tid)
+    elseif x.s == 'sending' then
+      unknown(org, x)
+      landed(org, x)
+      note(org, 'transfer.ambiguous', 'hub', x, 'a', x.at, 'w', 'disconnected')
+      settle(org, x, 'ambiguous', 'disconnected')
+    elseif x.k == 'erase' then
+      note(org, 'transfer.dead', 'hub', x, 'w', 'disconnected')
+      settle(org, x, 'dead', 'disconnected')
+    else
+      note(org, 'transfer.withdrawn', 'hub', x, 'w', 'disconnected')
+      settle(org, x, 'withdrawn', 'disconnected')
+    end
+  end
+  if redis.call('ZCARD', lanekey(org, conn)) == 0 then
+    redis.call('ZREM', P .. 'lanes:' .. org, conn)
+  else
+    redis.call('ZADD', P .. 'lanes:' .. org, int(now), conn)
+  end
+end
+
+-- shelve takes a lane out of the line that may not be worked. What its last
+-- worker left begun is in flight no longer: the lease is over.
+local function shelve(org, conn)
+  for _, tid in ipairs(redis.call('ZRANGE', lanekey(org, conn), 0, 255)) do -- begun ones are among those that were due first
+    local x = load(org, tid)
+    if x and x.s == 'sending' then
+      unknown(org, x)
+      landed(org, x)
+    end
+  end
+  redis.call('ZREM', P .. 'lanes:' .. org, conn)
 end
 
 local again = redis.call('GET', KEYS[2])
 if again then
   local org, conn, fence = string.match(again, '^([^|]*)|([^|]*)|(.*)$')
-  local c = redis.call('HMGET', P .. 'conn:' .. org .. ':' .. conn, 'fence', 'pv')
+  local c = redis.call('HMGET', connkey(org, conn), 'fence', 'pv')
   if c[1] == fence then return lanereply(org, conn, fence, c[2], collect(org, conn, fence, c[2])) end
 end
 
 for _ = 1, 16 do
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-  if #first == 0 then return { 'none', '', string.format('%.0f', now) } end
-  if tonumber(first[2]) > now then return { 'none', first[2], string.format('%.0f', now) } end
+  if #first == 0 or tonumber(first[2]) > now then break end
   local org = first[1]
+  local active = redis.call('HGET', P .. 'org:' .. org, 'st') == 'active'
   local lanes = P .. 'lanes:' .. org
-  local due = redis.call('ZRANGEBYSCORE', lanes, '-inf', now, 'LIMIT', 0, 4)
-  for _, conn in ipairs(due) do
-    local ckey = P .. 'conn:' .. org .. ':' .. conn
+  for _, conn in ipairs(redis.call('ZRANGEBYSCORE', lanes, '-inf', int(now), 'LIMIT', 0, 4)) do
+    local ckey = connkey(org, conn)
     local c = redis.call('HMGET', ckey, 'st', 'pv')
-    local ost = redis.call('HGET', P .. 'org:' .. org, 'st')
-    local items = {}
-    local fence
-    if c[1] == 'connected' and ost == 'active' then
-      fence = string.format('%.0f', redis.call('HINCRBY', ckey, 'fence', 1))
-      items = collect(org, conn, fence, c[2])
+    if c[1] == 'disconnected' then
+      empty(org, conn)
+    elseif c[1] ~= 'connected' or not active then
+      shelve(org, conn)
+    else
+      local fence = int(redis.call('HINCRBY', ckey, 'fence', 1))
+      local items = collect(org, conn, fence, c[2])
       if #items > 0 then
-        local til = string.format('%.0f', now + lease)
+        local til = int(now + lease)
         redis.call('HSET', ckey, 'lease', til)
         redis.call('ZADD', lanes, til, conn)
-        rescore(org)
+        rescore(org, true)
         redis.call('SET', KEYS[2], org .. '|' .. conn .. '|' .. fence, 'PX', lease)
         return lanereply(org, conn, fence, c[2], items)
       end
-      local nxt = redis.call('ZRANGE', P .. 'lane:' .. org .. ':' .. conn, 0, 0, 'WITHSCORES')
-      if #nxt == 0 then
-        redis.call('ZREM', lanes, conn)
+      local due = firstdue(org, conn)
+      if due then
+        redis.call('ZADD', lanes, int(math.max(due, now + 1)), conn) -- all that was due waits for its turn at its place
       else
-        local nd = tonumber(nxt[2])
-        if nd <= now then nd = now + 1 end -- only expired ones were due; look again
-        redis.call('ZADD', lanes, string.format('%.0f', nd), conn)
+        redis.call('ZREM', lanes, conn)
       end
-    else
-      redis.call('ZREM', lanes, conn) -- held: whoever allows work again wakes it
     end
   end
-  rescore(org)
+  rescore(org, true)
 end
 flush()
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return { 'none', s(head[2]), string.format('%.0f', now) }
+return { 'none', s(head[2]), int(now) }

@@ -12,7 +12,7 @@ local ckey = P .. 'conn:' .. org .. ':' .. conn
 local c = redis.call('HMGET', ckey, 'st', 'tv', 'tok')
 if c[1] == 'disconnected' then return 0 end
 local have = tonumber(c[2] or 0)
-if have == ver and c[3] == ARGV[5] and c[1] == 'connected' then return 1 end
+if have == ver and c[3] == ARGV[5] then return 1 end
 if have + 1 ~= ver then return 0 end
 redis.call('HSET', ckey, 'st', 'connected', 'why', '', 'pv', ARGV[3], 'tv', ver, 'tok', ARGV[5], 'pause', 0, 'rp', '')
 redis.call('HDEL', ckey, 'ri', 'rl', 'rt', 'ru')
