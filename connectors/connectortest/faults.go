@@ -177,7 +177,7 @@ func judgeDelivered(f Fault, s sight) error {
 		return fmt.Errorf("%s: delivered, but it is not there", f)
 	case s.acted && !s.readsBack:
 		return fmt.Errorf("%s: delivered, but no confirmation could be read", f)
-	case s.acting && !s.acted:
+	case s.acting && !s.acted && !s.readsBack:
 		return fmt.Errorf("%s: delivered after the provider refused: a connector does not retry", f)
 	}
 	return nil
