@@ -26,7 +26,6 @@ type describedField struct {
 	Updateable bool   `json:"updateable"`
 	Nillable   bool   `json:"nillable"`
 	ExternalID bool   `json:"externalId"`
-	Unique     bool   `json:"unique"`
 	Restricted bool   `json:"restrictedPicklist"`
 	Values     []struct {
 		Value  string `json:"value"`
@@ -142,8 +141,6 @@ func (c *connector) Check(ctx context.Context, a connectors.Account, raw json.Ra
 			return refuse("not_an_external_id", "the external id field must be a text field of 26 characters or more that is marked as an external id")
 		case !f.Createable:
 			return refuse("external_id_read_only", "the connected user may not write the external id field; give it that permission in Salesforce")
-		case !f.Unique:
-			return refuse("external_id_not_unique", "the external id field must be marked as unique, or two tasks could be made for one call")
 		default:
 			return nil
 		}

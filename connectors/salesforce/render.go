@@ -118,7 +118,21 @@ func (t *task) standard() {
 	if from > 0 {
 		t.lose(mappings.Loss{Field: fieldDescription, Kind: mappings.Truncated, Detail: "too long for Salesforce", From: from, To: mappings.UTF16Len(text)})
 	}
-	t.set(fieldDescription, text, text == "")
+	if text != "" || t.describes() {
+		t.set(fieldDescription, text, text == "")
+	}
+}
+
+// describes reports whether anything is released that would stand in the
+// comments if the call had it.
+func (t *task) describes() bool {
+	return slices.ContainsFunc(t.release.Fields(), func(f consent.Field) bool {
+		switch f {
+		case consent.FieldTitle, consent.FieldTime, consent.FieldDirection, consent.FieldDisposition, consent.FieldMatchingEmails, consent.FieldMatchingPhones:
+			return false
+		}
+		return true
+	})
 }
 
 // subject is the title, or what can be said without one.

@@ -34,7 +34,10 @@
 // # No external id
 //
 // With "external_id_field" in the destination, a record is created by upsert, so
-// that a repeated push cannot make a second one. Without it, every task carries
+// that a repeated push cannot make a second one. (Mark the field as unique where
+// the org lets you: two upserts at the very same time can make two records
+// otherwise. Writes of one connection never overlap, but an attempt that we gave
+// up on may still be at work when it is repeated.) Without it, every task carries
 // the item's key in CallObject (the standard field "Call Object Identifier",
 // which can be filtered), and a push looks for it, archived tasks included,
 // before it creates anything. The field is also set where there is an external

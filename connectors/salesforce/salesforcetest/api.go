@@ -129,6 +129,15 @@ func (s *Server) Archive(id string) {
 	}
 }
 
+// Lock makes a record refuse changes and deletion, as an approval process does.
+func (s *Server) Lock(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.d.get(id); r != nil {
+		r.locked = true
+	}
+}
+
 // AddField adds a custom field to an object, as the org's admin would. Its
 // name ends in "__c".
 func (s *Server) AddField(object string, f Field) {

@@ -36,6 +36,7 @@ type record struct {
 	created, modified time.Time
 	writes            int // 1 when created
 	deleted, archived bool
+	locked            bool // by an approval process
 }
 
 // store holds the org's records. Server.mu guards it.
@@ -117,8 +118,8 @@ func (d *store) update(r *record, in map[string]any) *RowError {
 	if err := d.refused(in["Subject"]); err != nil {
 		return err
 	}
-	if r.deleted {
-		return refuse("ENTITY_IS_DELETED", "entity is deleted")
+	if err := r.standing(); err != nil {
+		return err
 	}
 	changed, err := d.check(r.object, in, false)
 	if err != nil {
@@ -142,13 +143,24 @@ func (d *store) update(r *record, in map[string]any) *RowError {
 	return nil
 }
 
+// standing returns why the record can be neither changed nor deleted, if so.
+func (r *record) standing() *RowError {
+	switch {
+	case r.deleted:
+		return refuse("ENTITY_IS_DELETED", "entity is deleted")
+	case r.locked:
+		return refuse("ENTITY_IS_LOCKED", "the entity is locked for editing")
+	}
+	return nil
+}
+
 // remove moves a record to the recycle bin.
 func (d *store) remove(r *record) *RowError {
 	if err := d.refused(r.fields["Subject"]); err != nil {
 		return err
 	}
-	if r.deleted {
-		return refuse("ENTITY_IS_DELETED", "entity is deleted")
+	if err := r.standing(); err != nil {
+		return err
 	}
 	d.unindex(r)
 	r.deleted, r.modified = true, d.now()
