@@ -33,9 +33,12 @@ type Config struct {
 	// provider's answer. Defaults to 15 s.
 	CallTimeout time.Duration
 
-	// Lease is how long an intent keeps others from refreshing. Longer than
-	// any request can go on at the provider, or two are made with one token.
-	// Defaults to three times CallTimeout; at least twice.
+	// Lease is how long an intent keeps others from refreshing. It must be
+	// longer than any request can go on at the provider, or two are made with
+	// one token; and what is left of it after the call is how long the store
+	// may fail before another process could come between. It is also how long
+	// a connection can wait for a token after a process died in a refresh.
+	// Defaults to four times CallTimeout; at least twice.
 	Lease time.Duration
 
 	// Wait is how long [Vault.Refresh] waits for a refresh that another
@@ -84,7 +87,7 @@ func New(cfg Config) (*Vault, error) {
 		return nil, errors.New("vault: Store, Keys and Logger are required")
 	}
 	cfg.CallTimeout = orDefault(cfg.CallTimeout, defaultCallTimeout)
-	cfg.Lease = orDefault(cfg.Lease, 3*cfg.CallTimeout)
+	cfg.Lease = orDefault(cfg.Lease, 4*cfg.CallTimeout)
 	cfg.Wait = orDefault(cfg.Wait, cfg.CallTimeout+5*time.Second)
 	cfg.Margin = orDefault(cfg.Margin, defaultMargin)
 	cfg.KeepTrying = orDefault(cfg.KeepTrying, defaultKeepTrying)
