@@ -455,7 +455,7 @@ func evalError(err error, source string) *EvalError {
 	switch {
 	case strings.Contains(msg, "no such key"):
 		_, key, _ := strings.Cut(msg, "no such key: ")
-		if key == "" || !strings.Contains(source, key) {
+		if !spelt(source, key) {
 			key = "of that name"
 		}
 		return &EvalError{Detail: fmt.Sprintf("the call carries no custom member %s; ask has() or in first", key), err: ErrAbsent}
@@ -471,6 +471,12 @@ func evalError(err error, source string) *EvalError {
 		detail = "a text of this call cannot be read as what the rule expects"
 	}
 	return &EvalError{Detail: detail, err: errNoResult}
+}
+
+// spelt reports whether the rule itself names the key, rather than finding it
+// in the call.
+func spelt(source, key string) bool {
+	return key != "" && (strings.Contains(source, "."+key) || strings.Contains(source, `"`+key+`"`) || strings.Contains(source, "'"+key+"'"))
 }
 
 var errNoResult = errors.New("no result")

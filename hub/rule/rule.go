@@ -5,7 +5,8 @@
 // A [Condition] is true or false of a call and its org; an [Expression] is a
 // value made from a release. Both are compiled and type-checked once, when they
 // are saved, and may then be evaluated by several goroutines at once. They are
-// free of side effects and know no clock. What one evaluation may cost is
+// free of side effects and know no clock; a time zone that a rule names is looked
+// up in the system's database. What one evaluation may cost is
 // bounded twice: by an estimate for the largest possible call when it is
 // compiled, and by a count while it runs.
 //
