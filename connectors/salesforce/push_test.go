@@ -99,11 +99,11 @@ func TestUpdateOfDeletedAndArchived(t *testing.T) {
 		keep   bool // the receipt
 		want   connectors.Class
 	}{
-		"deleted":                   {(*salesforcetest.Server).Delete, true, connectors.Gone},
-		"purged":                    {(*salesforcetest.Server).Purge, true, connectors.Gone},
-		"deleted, receipt lost":     {(*salesforcetest.Server).Delete, false, connectors.Gone},
-		"archived":                  {(*salesforcetest.Server).Archive, true, connectors.Delivered},
-		"archived, receipt lost":    {(*salesforcetest.Server).Archive, false, connectors.Delivered},
+		"deleted":                 {(*salesforcetest.Server).Delete, true, connectors.Gone},
+		"purged":                  {(*salesforcetest.Server).Purge, true, connectors.Gone},
+		"deleted, receipt lost":   {(*salesforcetest.Server).Delete, false, connectors.Gone},
+		"archived":                {(*salesforcetest.Server).Archive, true, connectors.Delivered},
+		"archived, receipt lost":  {(*salesforcetest.Server).Archive, false, connectors.Delivered},
 		"untouched, receipt lost": {func(*salesforcetest.Server, string) {}, false, connectors.Delivered},
 	} {
 		for _, destination := range []string{withID, withoutID} {

@@ -693,3 +693,16 @@ func (d *store) sort(q *query, rs []*record) {
 		return 0
 	})
 }
+
+// ParseLiteral returns what a string literal of SOQL means, by the rules that
+// the fake's queries follow.
+func ParseLiteral(s string) (string, error) {
+	toks, err := lex(s)
+	if err != nil {
+		return "", err
+	}
+	if len(toks) != 2 || toks[0].kind != tokString {
+		return "", malformed("not one string literal")
+	}
+	return toks[0].text, nil
+}
