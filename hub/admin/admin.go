@@ -97,6 +97,7 @@ type Principal struct {
 	Org   hub.OrgID
 	Role  hub.Role
 	Actor string // as it stands in the audit log
+	Key   string // id of the API key; "" for who came in another way
 }
 
 // API keys are "cb_<org>_<key id>_<secret>". The org is part of it so that the
@@ -156,7 +157,7 @@ func (s *Service) Authenticate(ctx context.Context, bearer string, fresh bool) (
 	if !hub.NewSecret(digest).Equal(hub.NewSecret(key.Digest)) {
 		return Principal{}, ErrUnauthenticated
 	}
-	return Principal{Org: org, Role: key.Role, Actor: "key:" + id}, nil
+	return Principal{Org: org, Role: key.Role, Actor: "key:" + id, Key: id}, nil
 }
 
 // change decides a change on the newest configuration and writes it; when

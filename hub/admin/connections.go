@@ -243,6 +243,19 @@ func (s *Service) Connections(ctx context.Context, org hub.OrgID) ([]*directory.
 	return out, nil
 }
 
+// Providers returns what is known of the connectors of this instance, in the
+// order in which people choose from them.
+func (s *Service) Providers() []connectors.Descriptor {
+	names := s.cfg.Connectors.Names()
+	out := make([]connectors.Descriptor, 0, len(names))
+	for _, name := range names {
+		if c, ok := s.cfg.Connectors.Get(name); ok {
+			out = append(out, c.Descriptor())
+		}
+	}
+	return out
+}
+
 // ScopesNeeded returns the OAuth scopes that the connection's provider needs;
 // nil for one without OAuth.
 func (s *Service) ScopesNeeded(provider string) []string {

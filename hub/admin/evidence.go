@@ -47,6 +47,20 @@ func (s *Service) DeleteSigningSecret(ctx context.Context, p Principal, id strin
 	return err
 }
 
+// SigningSecrets returns the secrets with which calls of the org may be signed,
+// oldest first, or [ErrNotFound]. fresh is that of [Service.Authenticate].
+func (s *Service) SigningSecrets(ctx context.Context, org hub.OrgID, fresh bool) ([]directory.SigningSecret, error) {
+	get := s.cfg.Cache.Get
+	if fresh {
+		get = s.cfg.Cache.Fresh
+	}
+	snap, err := get(ctx, org)
+	if err != nil {
+		return nil, fmt.Errorf("signing secrets: %w", found(err))
+	}
+	return snap.Secrets, nil
+}
+
 // found turns the store's "not found" into ours.
 func found(err error) error {
 	if errors.Is(err, store.ErrNotFound) {

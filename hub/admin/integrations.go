@@ -428,6 +428,9 @@ func (s *Service) drain(ctx context.Context, p Principal, snap *directory.Snapsh
 	}
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		n, err := s.cfg.Store.InFlight(ctx, p.Org, id)
+		if wait && ctx.Err() != nil {
+			return Drained{At: now()}, nil
+		}
 		if err != nil {
 			return Drained{}, fmt.Errorf("look for what is in flight: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,27 @@ type Request struct {
 	Call           hub.Call
 	Body           []byte // as it was sent: what the idempotency key stands for
 	IdempotencyKey string // "" for none
+
+	// Key and Secret name the API key or the signing secret that the call came
+	// with; "" for neither. The configuration that the call is decided on must
+	// still have it, so whoever checked it may have done so on an old one.
+	Key    string
+	Secret string
 }
+
+// known reports whether the configuration has what the request came with.
+func (r *Request) known(snap *directory.Snapshot) bool {
+	if r.Key != "" {
+		if _, ok := snap.Keys[r.Key]; !ok {
+			return false
+		}
+	}
+	return r.Secret == "" || slices.ContainsFunc(snap.Secrets, func(x directory.SigningSecret) bool { return x.ID == r.Secret })
+}
+
+// ErrSender means that the API key or the signing secret that a call came with
+// is no longer valid. Nothing was stored.
+var ErrSender = errors.New("intake: the key or signing secret of the sender is no longer valid")
 
 // ShareAnswer is what the sender is told of one integration.
 type ShareAnswer struct {
@@ -91,8 +112,8 @@ func (e *FullError) Error() string {
 }
 
 // Accept decides and stores one call and returns the answer for its sender. It
-// returns a *[FullError], [store.ErrKeyReused] or [store.ErrNotFound]; nothing was
-// stored then. After any other error it is unknown whether the call was
+// returns a *[FullError], [ErrSender], [store.ErrKeyReused] or [store.ErrNotFound];
+// nothing was stored then. After any other error it is unknown whether the call was
 // stored: sending it again is safe, because identical content changes nothing.
 func (in *Intake) Accept(ctx context.Context, org hub.OrgID, r Request) (json.RawMessage, error) {
 	out := in.AcceptAll(ctx, org, []Request{r})
@@ -121,9 +142,13 @@ func (in *Intake) AcceptAll(ctx context.Context, org hub.OrgID, rs []Request) []
 	for i := range tokens {
 		tokens[i] = hub.NewID("acc")
 	}
+	var early []int // answered before the script looked at the configuration's version
 	// A stale configuration costs one more round trip, and an admin who changes
 	// it all the time a few.
 	for range 10 {
+		if todo = refuse(snap, rs, todo, out); len(todo) == 0 {
+			break
+		}
 		reqs := make([]store.AcceptRequest, len(todo))
 		for k, i := range todo {
 			if reqs[k], err = in.request(snap, rs[i], tokens[i]); err != nil {
@@ -136,13 +161,16 @@ func (in *Intake) AcceptAll(ctx context.Context, org hub.OrgID, rs []Request) []
 				stale = append(stale, todo[k])
 				continue
 			}
+			if res.Replay || errors.Is(res.Err, store.ErrKeyReused) {
+				early = append(early, todo[k])
+			}
 			out[todo[k]] = result(res)
 		}
 		if len(stale) < len(todo) {
 			in.cfg.Wake(org.Shard())
 		}
 		if todo = stale; len(todo) == 0 {
-			return out
+			break
 		}
 		if snap, err = in.cfg.Cache.Reload(ctx, org); err != nil {
 			break
@@ -151,7 +179,39 @@ func (in *Intake) AcceptAll(ctx context.Context, org hub.OrgID, rs []Request) []
 	for _, i := range todo {
 		out[i].Err = errors.Join(err, fmt.Errorf("intake: %w", store.ErrStale))
 	}
+	in.recheck(ctx, org, rs, early, out)
 	return out
+}
+
+// refuse settles those of todo whose sender snap does not know, and returns the
+// others.
+func refuse(snap *directory.Snapshot, rs []Request, todo []int, out []Result) []int {
+	left := todo[:0]
+	for _, i := range todo {
+		if !rs[i].known(snap) {
+			out[i] = Result{Err: ErrSender}
+			continue
+		}
+		left = append(left, i)
+	}
+	return left
+}
+
+// recheck looks at the senders of requests that were answered from what an
+// idempotency key remembers, whatever the configuration: somebody whose key was
+// revoked is told nothing.
+func (in *Intake) recheck(ctx context.Context, org hub.OrgID, rs []Request, early []int, out []Result) {
+	if len(early) == 0 {
+		return
+	}
+	snap, err := in.cfg.Cache.Fresh(ctx, org)
+	if err != nil {
+		for _, i := range early {
+			out[i] = Result{Err: err}
+		}
+		return
+	}
+	refuse(snap, rs, early, out)
 }
 
 func failAll(out []Result, err error) []Result {
