@@ -28,10 +28,11 @@ const (
 	maxHeadline = 150 // Slack's limit of a header
 	maxContext  = 300
 	maxTitle    = 300
-	maxGist     = 480 // four lines of a usual window
-	gistLines   = 4
+	gistLines   = 4    // of a usual window, and so at most 380
 	maxGiven    = 2000 // a gist that a mapping gives
+	givenLines  = maxGiven / lineWidth
 	maxNote     = 500
+	noteLines   = maxNote / lineWidth
 	maxField    = 240
 	maxFields   = 10 // Slack's limit of a section
 	maxPoint    = 200
@@ -84,7 +85,7 @@ type message struct {
 // text of notifications, which says nothing of the call, the blocks, and
 // metadata with nothing but the item's opaque key and the revision, because
 // every app and member of the workspace can read it.
-func (c *connector) Render(item connectors.Item) (connectors.Payload, error) {
+func (*connector) Render(item connectors.Item) (connectors.Payload, error) {
 	dest, err := parseDestination(item.Destination)
 	if err != nil {
 		return connectors.Payload{}, err
@@ -106,11 +107,10 @@ func (c *connector) Render(item connectors.Item) (connectors.Payload, error) {
 		return connectors.Payload{}, fmt.Errorf("slack: render: encode metadata: %w", err)
 	}
 	m := message{Text: d.w.newCall, Blocks: blocks, Metadata: meta}
-	switch {
-	case item.Kind == hub.KindUpdate:
+	if item.Kind == hub.KindUpdate {
 		m.Text = d.w.correctedCall
 		m.Channel, m.TS = item.Receipt[receiptChannel], item.Receipt[receiptTimestamp]
-	default:
+	} else {
 		m.UnfurlLinks, m.UnfurlMedia = new(bool), new(bool)
 		m.Channel = dest.channel
 		if dest.owner {
@@ -202,10 +202,19 @@ func (d *card) override(part string) (string, bool) {
 	return clean(fmt.Sprint(v)), true
 }
 
+// truncated declares that a text was cut. Several texts of one field make one
+// loss with the sum of their lengths.
 func (d *card) truncated(field string, from, to int) {
-	if to < from {
-		d.losses = append(d.losses, mappings.Loss{Field: field, Kind: mappings.Truncated, From: from, To: to})
+	if to >= from {
+		return
 	}
+	i := slices.IndexFunc(d.losses, func(l mappings.Loss) bool { return l.Field == field && l.Kind == mappings.Truncated })
+	if i < 0 {
+		i = len(d.losses)
+		d.losses = append(d.losses, mappings.Loss{Field: field, Kind: mappings.Truncated})
+	}
+	d.losses[i].From += from
+	d.losses[i].To += to
 }
 
 func (d *card) dropped(field, detail string) {
@@ -389,7 +398,7 @@ func (d *card) summary() {
 		if was {
 			d.truncated("title", units(title), units(short))
 		}
-		parts = append(parts, "*"+inert(short)+"*")
+		parts = append(parts, "*"+data(short)+"*")
 	}
 	if g := d.gist(); g != "" {
 		parts = append(parts, g)
@@ -401,13 +410,11 @@ func (d *card) summary() {
 
 func (d *card) gist() string {
 	src, given := d.override(partGist)
-	lines, limit := gistLines, maxGist
-	if given {
-		lines, limit = 40, maxGiven
-	} else {
-		src = d.call.Summary
+	lines := givenLines
+	if !given {
+		src, lines = d.call.Summary, gistLines
 	}
-	text, cut := gist(src, lines, limit)
+	text, cut := gist(src, lines)
 	if !cut {
 		return text
 	}
@@ -424,7 +431,7 @@ func (d *card) facts() {
 	var texts []string
 	add := func(label, value string) {
 		if value != "" && len(fields) < maxFields {
-			texts = append(texts, "*"+inert(label)+"*\n"+value)
+			texts = append(texts, "*"+data(label)+"*\n"+value)
 			fields = append(fields, mrk(texts[len(texts)-1]))
 		}
 	}
@@ -487,19 +494,24 @@ func company(name, account string) string {
 // lines joins at most n lines of data within limit units.
 func (d *card) lines(field string, all []string, n, limit int) string {
 	var out []string
-	used, from := 0, units(strings.Join(all, "\n"))
+	used, from, kept, full := 0, 0, 0, false
 	reserve := units(d.w.more) + 4
 	for i, s := range all {
+		from += units(s)
 		left := limit - used - reserve
-		if i == n || left < 20 {
+		switch {
+		case full:
+		case i == n || left < 20:
 			out = append(out, fmt.Sprintf(d.w.more, len(all)-i))
-			d.truncated(field, from, min(used, from-1))
-			break
+			full = true
+		default:
+			short, _ := shorten(s, left)
+			kept += min(units(short), units(s))
+			out = append(out, data(short))
+			used += units(data(short)) + 1
 		}
-		short := d.cut(field, s, left)
-		out = append(out, short)
-		used += units(short) + 1
 	}
+	d.truncated(field, from, kept)
 	return strings.Join(out, "\n")
 }
 
@@ -526,7 +538,7 @@ func (d *card) talk() string {
 		if who == "" {
 			who = map[string]string{hub.SideInternal: d.w.internal, hub.SideExternal: d.w.external}[s.Side]
 		}
-		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %.0f %%", who, s.Share*100)))
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf(d.w.percent, who, s.Share*100)))
 	}
 	return d.lines("talk_ratio", lines, maxPeople, maxField)
 }
@@ -642,7 +654,7 @@ func (d *card) note() {
 	if !given || strings.TrimSpace(text) == "" {
 		return
 	}
-	out, cut := gist(text, gistLines, maxNote)
+	out, cut := gist(text, noteLines)
 	if cut {
 		d.truncated(partNote, units(text), min(units(out), units(text)-1))
 	}

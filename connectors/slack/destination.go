@@ -13,7 +13,7 @@ import (
 const maxRules = 100
 
 // channelID matches the ids of channels, private channels and direct messages.
-var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`) //nolint:gochecknoglobals // a constant
+var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{2,}$`)
 
 // destination is one that routing rules have been applied to: a channel, or a
 // direct message to the call's owner.

@@ -21,7 +21,7 @@ func (c *connector) Identify(ctx context.Context, a connectors.Account) (connect
 		return connectors.Identity{}, answerError(methodAuthTest, "empty_answer", "Slack did not say whose token it is")
 	}
 	id := connectors.Identity{AccountID: who.TeamID, AccountName: who.Team, Facts: map[string]string{}}
-	for _, s := range strings.Split(who.Header.Get("X-Oauth-Scopes"), ",") {
+	for s := range strings.SplitSeq(who.Header.Get("X-Oauth-Scopes"), ",") {
 		if s = strings.TrimSpace(s); s != "" && !slices.Contains(id.Scopes, s) {
 			id.Scopes = append(id.Scopes, s)
 		}

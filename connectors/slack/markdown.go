@@ -11,8 +11,14 @@ import (
 // take longer ones.
 const maxLink = 500
 
-// maxDepth bounds emphasis within emphasis.
-const maxDepth = 4
+// Bounds that keep the work on hostile text small: emphasis within emphasis,
+// bytes of source that a gist is made from, bytes from the beginning of an
+// emphasis or a link to its end.
+const (
+	maxDepth  = 4
+	maxSource = 8000
+	maxReach  = 1000
+)
 
 // style is how a span of text looks.
 type style uint8
@@ -53,7 +59,7 @@ func (l line) text() string {
 // Slack's: that is made from the result by mrkdwn.
 func parseMarkdown(src string) []line {
 	p := parser{}
-	for _, raw := range strings.Split(clean(src), "\n") {
+	for raw := range strings.SplitSeq(clean(src), "\n") {
 		p.line(raw)
 	}
 	p.flush()
@@ -155,6 +161,17 @@ func (p *parser) tableRow(s string) {
 	p.add(line{}, strings.Join(cells, " · "))
 }
 
+// split parts s after at most n bytes, between characters.
+func split(s string, n int) (head, tail string) {
+	if len(s) <= n {
+		return s, ""
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n], s[n:]
+}
+
 // listItem returns the mrkdwn prefix and the text of a list item.
 func listItem(s string) (prefix, rest string, ok bool) {
 	if len(s) > 2 && strings.ContainsRune("-*+•", firstRune(s)) {
@@ -185,6 +202,11 @@ func firstRune(s string) rune {
 	return r
 }
 
+func lastRune(s string) rune {
+	r, _ := utf8.DecodeLastRuneInString(s)
+	return r
+}
+
 // inline reads the spans of a line.
 func inline(s string, st style, depth int) []span {
 	var out []span
@@ -203,11 +225,11 @@ func inline(s string, st style, depth int) []span {
 			prev, s = ')', rest
 			continue
 		}
-		n := 1
 		if s[0] == '\\' && len(s) > 1 && strings.ContainsRune("\\`*_{}[]()#+-.!~>|<&", rune(s[1])) {
 			s = s[1:]
 		}
-		prev, n = utf8.DecodeRuneInString(s)
+		r, n := utf8.DecodeRuneInString(s)
+		prev = r
 		plain.WriteString(s[:n])
 		s = s[n:]
 	}
@@ -217,24 +239,28 @@ func inline(s string, st style, depth int) []span {
 
 // construct reads the code, emphasis or link that s begins with.
 func construct(s string, prev rune, st style, depth int) (found []span, rest string, ok bool) {
+	if !strings.ContainsRune("`*_~<![", rune(s[0])) {
+		return nil, "", false
+	}
 	if depth >= maxDepth {
 		return nil, "", false
 	}
+	head, _ := split(s, maxReach)
 	switch s[0] {
 	case '`':
-		return codeSpan(s, st)
+		found, rest, ok = codeSpan(head, st)
 	case '*', '_', '~':
-		return emphasis(s, prev, st, depth)
+		found, rest, ok = emphasis(head, prev, st, depth)
 	case '<':
-		return autolink(s, st)
+		found, rest, ok = autolink(head, st)
 	case '!':
-		if len(s) > 1 && s[1] == '[' {
-			return link(s[1:], st, depth)
+		if len(head) > 1 && head[1] == '[' {
+			found, rest, ok = link(head[1:], st, depth)
 		}
 	case '[':
-		return link(s, st, depth)
+		found, rest, ok = link(head, st, depth)
 	}
-	return nil, "", false
+	return found, s[len(head)-len(rest):], ok
 }
 
 func codeSpan(s string, st style) ([]span, string, bool) {
@@ -267,6 +293,9 @@ func emphasis(s string, prev rune, st style, depth int) ([]span, string, bool) {
 			return nil, "", false
 		}
 		i += at
+		if len(delim) == 2 && strings.HasPrefix(body[i+2:], s[:1]) {
+			i++ // of three, the outer two
+		}
 		after := body[i+len(delim):]
 		double := len(delim) == 1 && (strings.HasPrefix(after, delim) || body[i-1] == delim[0])
 		if body[i-1] == ' ' || double || s[0] == '_' && after != "" && word(firstRune(after)) {
@@ -338,9 +367,10 @@ func mrkdwn(spans []span) string {
 		if i+1 < len(spans) {
 			next = firstRune(spans[i+1].text)
 		}
-		b.WriteString(s.mrkdwn(word(last) || word(next)))
+		begin, end := firstRune(s.text), lastRune(s.text)
+		b.WriteString(s.mrkdwn(word(last) && begin != ' ' || word(next) && end != ' '))
 		if s.text != "" {
-			last, _ = utf8.DecodeLastRuneInString(s.text)
+			last = end
 		}
 	}
 	return b.String()
@@ -364,7 +394,11 @@ func (s span) mrkdwn(cramped bool) string {
 func (s span) dressed() string {
 	core := strings.TrimSpace(s.text)
 	lead, trail, _ := strings.Cut(s.text, core)
-	core = inert(core)
+	if s.style&code != 0 {
+		core = inert(core)
+	} else {
+		core = data(core)
+	}
 	for _, d := range []struct {
 		style style
 		mark  string
@@ -423,27 +457,30 @@ func (l line) fit(limit int) (text string, cut bool) {
 	return "", true
 }
 
-// gist returns the first lines of Markdown as mrkdwn: at most lines of them
-// and limit units. A heading at the start says little and is left out; one at
+// lineWidth is how many characters fit into a line of a usual window.
+const lineWidth = 95
+
+// gist returns the beginning of Markdown as mrkdwn: at most that many lines of
+// a usual window. A heading at the start says little and is left out; one at
 // the end says nothing and is, too.
-func gist(src string, lines, limit int) (text string, cut bool) {
-	all := parseMarkdown(src)
+func gist(src string, lines int) (text string, cut bool) {
+	head, tail := split(src, maxSource)
+	defer func() { cut = cut || strings.TrimSpace(tail) != "" }()
+	all := parseMarkdown(head)
 	for len(all) > 1 && all[0].heading {
 		all = all[1:]
 	}
 	var out []string
-	used := 0
 	for i, l := range all {
-		left := limit - used - 1
-		if len(out) == lines || left < 60 && len(out) > 0 || l.heading && i > 0 && (i == len(all)-1 || len(out) == lines-1) {
+		if lines == 0 || l.heading && i > 0 && (i == len(all)-1 || lines == 1) {
 			return strings.Join(out, "\n"), true
 		}
-		s, wasCut := l.fit(left)
+		s, wasCut := l.fit(lines*lineWidth - 1)
 		out = append(out, s)
-		used += units(s) + 1
 		if wasCut {
 			return strings.Join(out, "\n"), true
 		}
+		lines -= (units(s) + lineWidth) / lineWidth
 	}
 	return strings.Join(out, "\n"), false
 }

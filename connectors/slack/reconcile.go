@@ -28,7 +28,7 @@ const methodHistory = "conversations.history"
 // made again.
 func (c *connector) Reconcile(ctx context.Context, a connectors.Account, items []connectors.Item) []connectors.Finding {
 	out := make([]connectors.Finding, len(items))
-	l := c.lookups(a)
+	l := c.look(a)
 	type attempt struct {
 		channel string
 		to      string // channel or person that was posted to

@@ -58,7 +58,7 @@ const (
 // allow_external switches the check off. What cannot be found out is an error,
 // and nothing is sent.
 func (c *connector) Resolve(ctx context.Context, a connectors.Account, items []connectors.Item) ([]connectors.Targets, error) {
-	l := c.lookups(a)
+	l := c.look(a)
 	out := make([]connectors.Targets, len(items))
 	for i, item := range items {
 		t, err := l.target(ctx, item)
@@ -71,7 +71,7 @@ func (c *connector) Resolve(ctx context.Context, a connectors.Account, items []c
 }
 
 // LookUps says what Resolve would look up.
-func (c *connector) LookUps(item connectors.Item) []string {
+func (*connector) LookUps(item connectors.Item) []string {
 	d, err := parseDestination(item.Destination)
 	switch {
 	case err != nil:
@@ -91,15 +91,15 @@ type lookups struct {
 	channels map[string]string // id to refusal
 }
 
-func (c *connector) lookups(a connectors.Account) *lookups {
+func (c *connector) look(a connectors.Account) *lookups {
 	return &lookups{account: a, client: c.client(a), channels: map[string]string{}}
 }
 
 // target returns where an item may go.
 func (l *lookups) target(ctx context.Context, item connectors.Item) (connectors.Targets, *connectors.Error) {
-	d, err := parseDestination(item.Destination)
-	if err != nil {
-		return refused(refusedDestination), nil
+	d, wrong := parseDestination(item.Destination)
+	if wrong != nil {
+		return refused(refusedDestination), nil //nolint:nilerr // Push says what is wrong with it
 	}
 	if item.Kind == hub.KindUpdate {
 		return l.copyTarget(ctx, item.Receipt, d)
@@ -420,7 +420,7 @@ func (c *connector) Check(ctx context.Context, a connectors.Account, raw json.Ra
 	if wrong := checkDestination(raw); !ok || len(wrong) > 0 {
 		return refusal("check", refusedDestination)
 	}
-	l := c.lookups(a)
+	l := c.look(a)
 	external := string(m["allow_external"]) == "true"
 	for _, id := range channelsOf(m) {
 		if err := l.check(ctx, id, external); err != nil {

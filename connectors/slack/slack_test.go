@@ -1,12 +1,15 @@
 package slack_test
 
 import (
+	"io"
+	"net/http"
 	"testing"
 
 	"github.com/optiwe/callbridge/connectors"
 	"github.com/optiwe/callbridge/connectors/connectortest"
 	"github.com/optiwe/callbridge/connectors/slack"
 	"github.com/optiwe/callbridge/connectors/slack/slacktest"
+	"github.com/optiwe/callbridge/hub"
 )
 
 const deals = "C0DEALS01"
@@ -71,4 +74,40 @@ func copies(ws *slacktest.Server) map[string][]connectortest.Copy {
 		}
 	}
 	return out
+}
+
+// send does with one item what the hub does with a batch.
+func send(tb testing.TB, conn *connectors.Conn, a connectors.Account, it connectors.Item) connectors.Outcome {
+	tb.Helper()
+	found, err := conn.Resolve(tb.Context(), a, []connectors.Item{it})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	it.Targets = found[0]
+	if it.Payload, err = conn.Render(it); err != nil {
+		tb.Fatal(err)
+	}
+	if it.Kind == hub.KindUpdate {
+		return conn.Update(tb.Context(), a, []connectors.Item{it})[0]
+	}
+	return conn.Push(tb.Context(), a, []connectors.Item{it})[0]
+}
+
+// get returns the body at an address.
+func get(tb testing.TB, address string) string {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		tb.Fatalf("status %d, %v", resp.StatusCode, err)
+	}
+	return string(body)
 }

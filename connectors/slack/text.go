@@ -63,13 +63,17 @@ func twin(r rune) rune {
 
 // data returns text that is data, not markup, for a mrkdwn text: escaped, and
 // with every delimiter that could begin or end formatting replaced by its
-// twin. One inside a word or between spaces stays, as it does nothing there.
-// It is as long as escape(s). An emoji's name between colons is left: all it
+// twin. One inside a word or between spaces stays, as it does nothing there. A
+// > at the start, which would make a quote of the line, is replaced, too. It is
+// at most as long as escape(s). An emoji's name between colons is left: all it
 // can do is show that emoji.
 func data(s string) string {
 	var b strings.Builder
 	rs := []rune(s)
 	for i, r := range rs {
+		if i == 0 && r == '>' {
+			r = '＞'
+		}
 		if t := twin(r); t != r {
 			before, after := neighbour(rs, i-1), neighbour(rs, i+1)
 			if (!word(before) || !word(after)) && (before != ' ' || after != ' ') {

@@ -24,6 +24,7 @@ type words struct {
 	moreLines              string // format: %d
 	updated                string // format: %d
 	due                    string // format: %s
+	percent                string // format: %s %f
 	internal, external     string
 	mediums                map[string]string
 	directions             map[string]string
@@ -48,7 +49,7 @@ func english() words {
 		sentiment: "Sentiment", talk: "Talk ratio", positive: "Positive", neutral: "Neutral", negative: "Negative",
 		keyPoints: "Key points", nextSteps: "Next steps", risks: "Risks", topics: "Topics", competitors: "Competitors", tags: "Tags",
 		open: "Open call", recording: "Recording", transcript: "Transcript", rest: "Read the rest",
-		more: "+%d more", moreLines: "and %d more", updated: "Updated · revision %d", due: "due %s",
+		more: "+%d more", moreLines: "and %d more", updated: "Updated · revision %d", due: "due %s", percent: "%s %.0f%%",
 		internal: "Our side", external: "Their side",
 		mediums:    map[string]string{"phone": "Phone call", "video": "Video call", "webinar": "Webinar", "demo": "Demo", "in_person": "In person"},
 		directions: map[string]string{"inbound": "Inbound", "outbound": "Outbound", "internal": "Internal"},
@@ -61,11 +62,12 @@ func english() words {
 func spanish() words {
 	return words{
 		newCall: "Nueva llamada compartida", correctedCall: "Se actualizó una llamada compartida", call: "Llamada",
-		with: "Con", fromUs: "Por nuestra parte", owner: "Responsable", account: "Cuenta", outcome: "Resultado",
+		with: "Con", fromUs: "Por nuestra parte", account: "Cuenta", outcome: "Resultado",
+		owner:     "Responsable", //nolint:misspell // Spanish
 		sentiment: "Tono", talk: "Reparto de la palabra", positive: "Positivo", neutral: "Neutro", negative: "Negativo",
 		keyPoints: "Puntos clave", nextSteps: "Próximos pasos", risks: "Riesgos", topics: "Temas", competitors: "Competidores", tags: "Etiquetas",
 		open: "Abrir llamada", recording: "Grabación", transcript: "Transcripción", rest: "Leer el resto",
-		more: "+%d más", moreLines: "y %d más", updated: "Actualizada · revisión %d", due: "para el %s",
+		more: "+%d más", moreLines: "y %d más", updated: "Actualizada · revisión %d", due: "para el %s", percent: "%s %.0f %%",
 		internal: "Nuestra parte", external: "Su parte",
 		mediums:    map[string]string{"phone": "Llamada telefónica", "video": "Videollamada", "webinar": "Webinar", "demo": "Demo", "in_person": "En persona"},
 		directions: map[string]string{"inbound": "Entrante", "outbound": "Saliente", "internal": "Interna"},

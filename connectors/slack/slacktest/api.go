@@ -180,8 +180,10 @@ func (s *Server) dispatch(name string, in args, access string, r *http.Request) 
 		}
 		c.token = t
 	}
-	if a := s.needScope(c.token, m.scope); m.scope != "" && a.code != "" {
-		return a
+	if m.scope != "" {
+		if a := s.needScope(c.token, m.scope); a.code != "" {
+			return a
+		}
 	}
 	if wait := s.tierWait(name, m.tier, c.now); wait > 0 {
 		return later(wait)
@@ -192,10 +194,8 @@ func (s *Server) dispatch(name string, in args, access string, r *http.Request) 
 // needScope returns the refusal for a token without any of the scopes, or an
 // empty answer.
 func (*Server) needScope(t *token, scopes ...string) answer {
-	for _, scope := range scopes {
-		if t.has(scope) {
-			return answer{}
-		}
+	if slices.ContainsFunc(scopes, t.has) {
+		return answer{}
 	}
 	return refuse("missing_scope", "needed", strings.Join(scopes, ","), "provided", strings.Join(t.scopes, ","))
 }
@@ -471,7 +471,7 @@ func (s *Server) list(c call) answer {
 			found = append(found, s.conversationJSON(ch))
 		}
 	}
-	return paged("channels", found, c.args, 100)
+	return paged("channels", found, c.args)
 }
 
 func (s *Server) members(c call) answer {
@@ -489,7 +489,7 @@ func (s *Server) members(c call) answer {
 	if ch.User != "" {
 		found = append(found, ch.User)
 	}
-	return paged("members", found, c.args, 100)
+	return paged("members", found, c.args)
 }
 
 // history answers newest first, as Slack does.
@@ -508,7 +508,7 @@ func (s *Server) history(c call) answer {
 			found = append(found, s.messageJSON(m, truth(c.args["include_all_metadata"])))
 		}
 	}
-	a := paged("messages", found, c.args, 100)
+	a := paged("messages", found, c.args)
 	if a.code == "" {
 		more, _ := a.body["response_metadata"].(map[string]any)
 		a.body["has_more"] = more["next_cursor"] != ""
@@ -542,8 +542,8 @@ func micros(ts string) int64 {
 func truth(v string) bool { return v == "true" || v == "1" }
 
 // paged cuts a list at limit and adds a cursor.
-func paged(name string, all []any, in args, def int) answer {
-	limit, start := def, 0
+func paged(name string, all []any, in args) answer {
+	limit, start := 100, 0
 	if v := in["limit"]; v != "" {
 		n, err := strconv.Atoi(v)
 		if err != nil || n < 0 || n > 1000 {
@@ -591,5 +591,5 @@ func (s *Server) userList(c call) answer {
 	for _, id := range slices.Sorted(maps.Keys(s.users)) {
 		found = append(found, s.userJSON(s.users[id]))
 	}
-	return paged("members", found, c.args, 100)
+	return paged("members", found, c.args)
 }

@@ -262,3 +262,9 @@ func flat(v any, depth int) bool {
 	}
 	return true
 }
+
+// CheckMessage returns the code with which chat.postMessage would refuse the
+// content of a message, or "". blocks and metadata are JSON; "" is none.
+func CheckMessage(text, blocks, metadata string) string {
+	return checkMessage(args{"text": text, "blocks": blocks, "metadata": metadata}, MaxText).code
+}

@@ -50,10 +50,10 @@ func (s *Server) tokenState(access string, now time.Time) (*token, string) {
 func (s *Server) NewCode(redirectURI string, scopes ...string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.newCode(redirectURI, "", scopes)
+	return s.issueCode(redirectURI, "", scopes)
 }
 
-func (s *Server) newCode(redirect, challenge string, scopes []string) string {
+func (s *Server) issueCode(redirect, challenge string, scopes []string) string {
 	if len(scopes) == 0 {
 		scopes = s.opts.Scopes
 	}
@@ -76,7 +76,7 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) {
 		scopes = strings.Split(v, ",")
 	}
 	s.mu.Lock()
-	c := s.newCode(q.Get("redirect_uri"), q.Get("code_challenge"), scopes)
+	c := s.issueCode(q.Get("redirect_uri"), q.Get("code_challenge"), scopes)
 	s.mu.Unlock()
 	answer := back.Query()
 	answer.Set("code", c)
@@ -154,7 +154,7 @@ func s256(verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func (s *Server) authRevoke(c call) answer {
+func (*Server) authRevoke(c call) answer {
 	if !truth(c.args["test"]) {
 		c.token.revoked = true
 	}

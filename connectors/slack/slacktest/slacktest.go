@@ -14,6 +14,7 @@ package slacktest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -23,8 +24,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"crypto/rand"
 )
 
 // Limits that the fake enforces, in characters as Slack counts them (UTF-16
