@@ -146,13 +146,24 @@ func (s *Store) acceptCall(ctx context.Context, r AcceptRequest) (acceptCall, er
 	return acceptCall{keys: []string{orgKey(r.Org), callKey(r.Org, r.Call), third}, args: []any{arg, sealed}}, nil
 }
 
+// replayed reads the status out of an earlier answer.
+func replayed(text string) (AcceptResult, error) {
+	var a struct {
+		Status string `json:"status"`
+	}
+	if err := json.Unmarshal([]byte(text), &a); err != nil {
+		return AcceptResult{}, fmt.Errorf("store: accept: read the stored answer: %w", err)
+	}
+	return AcceptResult{Status: a.Status, Replay: true, Answer: json.RawMessage(text)}, nil
+}
+
 func acceptResult(v any) (AcceptResult, error) {
 	l := list(v)
 	switch str(at(l, 0)) {
 	case "ok":
 		return AcceptResult{Status: str(at(l, 1)), Answer: json.RawMessage(str(at(l, 2)))}, nil
 	case "replay":
-		return AcceptResult{Status: "accepted", Replay: true, Answer: json.RawMessage(str(at(l, 1)))}, nil
+		return replayed(str(at(l, 1)))
 	case "reused":
 		return AcceptResult{}, ErrKeyReused
 	case "stale":

@@ -269,7 +269,7 @@ func (s *Store) window(ctx context.Context, key string, cur *cursor, n int) ([]m
 	skip := int64(0)
 	for {
 		zs, err := s.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
-			Key: key, Start: "-inf", Stop: top, ByScore: true, Rev: true, Offset: skip, Count: int64(n),
+			Key: key, Start: top, Stop: "-inf", ByScore: true, Rev: true, Offset: skip, Count: int64(n),
 		}).Result()
 		if err != nil {
 			return nil, fmt.Errorf("store: read a list: %w", err)

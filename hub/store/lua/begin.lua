@@ -25,6 +25,7 @@ if c[1] ~= a.fence or tonumber(c[2] or 0) <= now then return { 'lost' } end
 local til = int(now + a.lease)
 redis.call('HSET', ckey, 'lease', til)
 redis.call('ZADD', P .. 'lanes:' .. org, til, conn)
+rescore(org, false)
 
 local hold = ''
 if redis.call('HGET', KEYS[1], 'st') ~= 'active' then hold = 'org_suspended'

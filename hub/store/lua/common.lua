@@ -125,7 +125,7 @@ local function rescore(org, turn)
   local due = math.max(tonumber(first[2]), now)
   if not turn then
     local place = redis.call('ZSCORE', P .. 'ready', org)
-    if place and tonumber(place) <= due then return end
+    if place and tonumber(place) <= now then return end
   end
   redis.call('ZADD', P .. 'ready', int(due), org)
 end

@@ -12,4 +12,5 @@ if c[1] ~= fence or tonumber(c[2] or 0) <= now then return 0 end
 local til = string.format('%.0f', now + lease)
 redis.call('HSET', ckey, 'lease', til)
 redis.call('ZADD', P .. 'lanes:' .. org, til, conn)
+rescore(org, false)
 return 1

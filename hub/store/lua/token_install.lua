@@ -20,5 +20,6 @@ redis.call('HINCRBY', KEYS[1], 'ver', 1)
 -- The admin's own act is in the audit log by the change that brought them here.
 audit(org, 't', 'token.installed', 'by', actor, 'n', conn)
 flush()
-wakeif(org, conn, now)
+local due = firstdue(org, conn)
+if due then wakeif(org, conn, due) end
 return 1
