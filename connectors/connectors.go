@@ -77,6 +77,8 @@ type Eraser interface {
 type Reconciler interface {
 	// Reconcile looks for what an earlier Push or Update of each item (same
 	// Key, begun at item.Begun) left at the provider. It changes nothing there.
+	// Of an Erase, which can always be repeated, it says Repeatable; such an item
+	// has no Release.
 	Reconcile(ctx context.Context, a Account, items []Item) []Finding
 }
 

@@ -1,5 +1,5 @@
-// Package all is the list of the connectors that Callbridge ships. A new
-// connector is one folder and one line here.
+// Package all lists the connectors that are shipped. It is the one line that a
+// new connector adds outside its own folder.
 package all
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/optiwe/callbridge/connectors/webhook"
 )
 
-// Descriptors returns every shipped connector, in the order the console shows
+// Descriptors returns every shipped connector, in the order in which people see
 // them.
 func Descriptors() []connectors.Descriptor {
 	return []connectors.Descriptor{

@@ -226,10 +226,13 @@ func (s *session) settle(op operation, f Fault, item connectors.Item, out connec
 		}
 	case connectors.Transient, connectors.RateLimited, connectors.Unauthorized, connectors.Rejected:
 	case connectors.Unknown:
-		if item.Kind == hub.KindErase {
-			break // erasing what is gone is harmless
+		if _, ok := s.raw.(connectors.Reconciler); !ok && item.Kind == hub.KindErase {
+			return // nobody can tell, as for any other item
 		}
 		again = s.reconciled(op, item)
+		if !again && item.Kind == hub.KindErase {
+			s.t.Fatal("an erasure whose outcome is unknown cannot be repeated")
+		}
 		if !again && !op.done(s, item) {
 			return // ambiguous: a person decides
 		}

@@ -252,9 +252,10 @@ func (su *suite) batch(t *testing.T) {
 		s.tap.arm(0, "")
 		ctx, cancel := s.ctx("")
 		defer cancel()
-		for i, out := range s.conn.Push(ctx, s.h.Account, items) {
-			s.wantDelivered("push", items[i], out)
-			if c := s.wantCopies(items[i], 1)[0]; !strings.Contains(c.Text, marker(i+1, 1)) {
+		outs := s.conn.Push(ctx, s.h.Account, items)
+		copies := s.wantAllDelivered("push", items, outs)
+		for i, out := range outs {
+			if !strings.Contains(copies[items[i].Key][0].Text, marker(i+1, 1)) {
 				t.Errorf("item %d arrived as another one", i)
 			}
 			items[i].Receipt = out.Receipt
@@ -307,9 +308,9 @@ func (s *session) updateBatch(items []connectors.Item) {
 	updates = s.preparedAll(updates)
 	ctx, cancel := s.ctx("")
 	defer cancel()
-	for i, out := range s.conn.Update(ctx, s.h.Account, updates) {
-		s.wantDelivered("update", updates[i], out)
-		if c := s.wantCopies(updates[i], 1)[0]; !strings.Contains(c.Text, marker(i+1, 2)) {
+	copies := s.wantAllDelivered("update", updates, s.conn.Update(ctx, s.h.Account, updates))
+	for i, it := range updates {
+		if !strings.Contains(copies[it.Key][0].Text, marker(i+1, 2)) {
 			s.t.Errorf("item %d was corrected as another one", i)
 		}
 	}
@@ -327,10 +328,7 @@ func (s *session) eraseBatch(items []connectors.Item) {
 	}
 	ctx, cancel := s.ctx("")
 	defer cancel()
-	for i, out := range s.conn.Erase(ctx, s.h.Account, erasures) {
-		s.wantDelivered("erase", erasures[i], out)
-		s.wantCopies(erasures[i], 0)
-	}
+	s.wantAllDelivered("erase", erasures, s.conn.Erase(ctx, s.h.Account, erasures))
 }
 
 // batchFault pushes a full batch while the k-th request fails, and settles all
@@ -402,15 +400,14 @@ func (s *session) settleBatch(f Fault, items []connectors.Item, outs []connector
 		}
 	}
 	if len(again) > 0 {
-		for i, out := range s.conn.Push(ctx, s.h.Account, again) {
-			s.wantDelivered("push again", again[i], out)
-		}
+		s.wantAllDelivered("push again", again, s.conn.Push(ctx, s.h.Account, again))
 	}
 	if len(ambiguous) > 0 && s.h.CanReconcile {
 		s.t.Errorf("%d items are ambiguous, but the connector is expected to reconcile", len(ambiguous))
 	}
+	copies := s.h.Copies()
 	for _, it := range items {
-		n := len(s.h.Copies()[it.Key])
+		n := len(copies[it.Key])
 		if n > 1 || (n == 0 && !ambiguous[it.Key] && (!s.h.StatusConfirms || f != EmptyOK)) {
 			s.t.Errorf("an item has %d copies after all was settled", n)
 		}
@@ -535,7 +532,5 @@ func (su *suite) concurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for i, out := range outs {
-		s.wantDelivered("push", items[i], out)
-	}
+	s.wantAllDelivered("push", items, outs)
 }

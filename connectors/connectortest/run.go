@@ -160,13 +160,28 @@ func (s *session) share(item connectors.Item) connectors.Receipt {
 // wantDelivered checks the outcome of an operation that nothing stood against.
 func (s *session) wantDelivered(op string, item connectors.Item, out connectors.Outcome) {
 	s.t.Helper()
-	if out.Class != connectors.Delivered {
-		s.t.Fatalf("%s at a healthy provider = %v (%v), want delivered", op, out.Class, out.Err)
+	s.wantAllDelivered(op, []connectors.Item{item}, []connectors.Outcome{out})
+}
+
+// wantAllDelivered is wantDelivered for a batch. It returns the copies of each
+// item.
+func (s *session) wantAllDelivered(op string, items []connectors.Item, outs []connectors.Outcome) map[string][]Copy {
+	s.t.Helper()
+	copies := s.h.Copies() // once: some fakes have to work for it
+	for i, out := range outs {
+		if out.Class != connectors.Delivered {
+			s.t.Fatalf("%s at a healthy provider = %v (%v), want delivered", op, out.Class, out.Err)
+		}
+		s.checkOutcome(op, out)
+		want := 1
+		if items[i].Kind == hub.KindErase {
+			want = 0
+		}
+		if n := len(copies[items[i].Key]); n != want {
+			s.t.Fatalf("%s: the provider has %d copies of the item, want %d", op, n, want)
+		}
 	}
-	s.checkOutcome(op, out)
-	if item.Kind != hub.KindErase {
-		s.wantCopies(item, 1)
-	}
+	return copies
 }
 
 // wantCopies checks how many copies of the item there are and returns them.

@@ -57,6 +57,7 @@ func TestMutants(t *testing.T) {
 		"nonsense is fine":         "faults/push/nonsense",
 		"empty is fine":            "faults/push/empty ok",
 		"redirect is fine":         "faults/push/redirect",
+		"erasure not repeated":     "faults/erase/cut after",
 		"outage is absence":        "reconcile faults/outage",
 		"empty is absence":         "reconcile faults/empty ok",
 		"ignores the context":      "cancel/during",

@@ -229,7 +229,7 @@ func (c *toy) Erase(ctx context.Context, a connectors.Account, items []connector
 func (c *toy) Reconcile(ctx context.Context, a connectors.Account, items []connectors.Item) []connectors.Finding {
 	out := make([]connectors.Finding, len(items))
 	for i, it := range items {
-		if it.Kind == hub.KindUpdate {
+		if it.Kind == hub.KindUpdate || (it.Kind == hub.KindErase && c.mutant != "erasure not repeated") {
 			out[i] = connectors.Finding{Verdict: connectors.Repeatable}
 			continue
 		}
