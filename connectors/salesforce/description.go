@@ -22,7 +22,7 @@ type words struct {
 	recording, transcript, link                            string
 	due                                                    string // with a date
 	positive, neutral, negative                            string
-	internal                                               string
+	internal, external                                     string
 	media                                                  map[string]string
 	date                                                   func(time.Time) string
 }
@@ -42,7 +42,7 @@ func english() *words {
 		keyPoints: "Key points", nextSteps: "Next steps", risks: "Risks", competitors: "Competitors", topics: "Topics", tags: "Tags",
 		people: "People", talk: "Talk time", sentiment: "Sentiment", medium: "Medium", account: "Account", owner: "Owner", more: "More",
 		recording: "Recording", transcript: "Transcript", link: "Full call",
-		due: "due %s", positive: "positive", neutral: "neutral", negative: "negative", internal: "internal",
+		due: "due %s", positive: "positive", neutral: "neutral", negative: "negative", internal: "internal", external: "external",
 		media: map[string]string{"phone": "Phone", "video": "Video", "webinar": "Webinar", "demo": "Demo", "in_person": "In person"},
 		date:  func(t time.Time) string { return t.Format("2 Jan 2006") },
 	}
@@ -54,7 +54,7 @@ func spanish() *words {
 		keyPoints: "Puntos clave", nextSteps: "Próximos pasos", risks: "Riesgos", competitors: "Competidores", topics: "Temas", tags: "Etiquetas",
 		people: "Participantes", talk: "Tiempo de palabra", sentiment: "Tono", medium: "Medio", account: "Cuenta", owner: "Responsable", more: "Otros datos",
 		recording: "Grabación", transcript: "Transcripción", link: "Llamada completa",
-		due: "para el %s", positive: "positivo", neutral: "neutro", negative: "negativo", internal: "interno",
+		due: "para el %s", positive: "positivo", neutral: "neutro", negative: "negativo", internal: "interno", external: "externo",
 		media: map[string]string{"phone": "Teléfono", "video": "Vídeo", "webinar": "Seminario web", "demo": "Demostración", "in_person": "En persona"},
 		date: func(t time.Time) string {
 			months := [...]string{"ene", "feb", "mar", "abr", "may", "jun", "jul", "ago", "sept", "oct", "nov", "dic"}
@@ -184,6 +184,9 @@ func (t *task) talk() string {
 		who := s.Name
 		if who == "" {
 			who = s.Email
+		}
+		if who == "" { // not released, or not known: the side is
+			who = map[string]string{hub.SideInternal: t.words.internal, hub.SideExternal: t.words.external}[s.Side]
 		}
 		if who = oneLine(who); who != "" {
 			out = append(out, fmt.Sprintf("%s %.0f %%", who, s.Share*100))

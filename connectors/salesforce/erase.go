@@ -116,7 +116,7 @@ func (w *api) wipe(ctx context.Context, rows []*row) ([]bool, *connectors.Error)
 	}
 	wiped := make([]bool, len(rows))
 	for i, res := range results {
-		wiped[i] = res.Success || goneAlready(res.Errors)
+		wiped[i] = res.done() || goneAlready(res.Errors)
 	}
 	return wiped, nil
 }

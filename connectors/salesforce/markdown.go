@@ -80,26 +80,43 @@ func isRule(line string) bool {
 	return len(marks) >= 3 && strings.Count(marks, marks[:1]) == len(marks)
 }
 
-// inline removes the marks within a line.
+// inline removes the marks within a line. Most lines have none, and the
+// expressions are not cheap: each is only tried where its mark is.
 func inline(s string) string {
-	s = imageText.ReplaceAllString(s, "$1")
-	s = linkText.ReplaceAllStringFunc(s, func(m string) string {
-		parts := linkText.FindStringSubmatch(m)
-		if parts[2] == "" || parts[1] == parts[2] {
-			return parts[1]
-		}
-		return parts[1] + " (" + parts[2] + ")"
-	})
-	s = autoLink.ReplaceAllString(s, "$1")
-	s = codeSpan.ReplaceAllString(s, "$1")
-	s = strong.ReplaceAllString(s, "$2")
-	// A space between two marks belongs to both, so that one pass can miss
-	// every second one.
-	for range 2 {
-		s = emphasis.ReplaceAllString(s, "$1$3$5")
+	if strings.Contains(s, "](") {
+		s = imageText.ReplaceAllString(s, "$1")
+		s = linkText.ReplaceAllStringFunc(s, plainLink)
 	}
-	s = struck.ReplaceAllString(s, "$1")
-	return escapedMark.ReplaceAllString(s, "$1")
+	if strings.Contains(s, "<") {
+		s = autoLink.ReplaceAllString(s, "$1")
+	}
+	if strings.Contains(s, "`") {
+		s = codeSpan.ReplaceAllString(s, "$1")
+	}
+	if strings.ContainsAny(s, "*_") {
+		s = strong.ReplaceAllString(s, "$2")
+		// A space between two marks belongs to both, so that one pass can
+		// miss every second one.
+		for range 2 {
+			s = emphasis.ReplaceAllString(s, "$1$3$5")
+		}
+	}
+	if strings.Contains(s, "~~") {
+		s = struck.ReplaceAllString(s, "$1")
+	}
+	if strings.Contains(s, `\`) {
+		s = escapedMark.ReplaceAllString(s, "$1")
+	}
+	return s
+}
+
+// plainLink returns the text of a link with its address behind it.
+func plainLink(link string) string {
+	parts := linkText.FindStringSubmatch(link)
+	if parts[2] == "" || parts[1] == parts[2] {
+		return parts[1]
+	}
+	return parts[1] + " (" + parts[2] + ")"
 }
 
 // squeeze joins lines, with at most one empty line in a row and none at either

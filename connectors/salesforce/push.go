@@ -194,9 +194,9 @@ func (w *api) writeRows(ctx context.Context, method, path, upsertField string, r
 		for i, r := range rows {
 			res := results[i]
 			switch {
-			case res.Success && isID(res.ID, prefixTask):
+			case res.done() && isID(res.ID, prefixTask):
 				out[r.item] = connectors.Done(receipt(w.account.BaseURL, res.ID), r.losses...)
-			case res.Success:
+			case res.Success == nil || res.done():
 				out[r.item] = connectors.Failed(unreadable(w.op, false))
 			case !r.repaired && r.repair(res.Errors, upsertField):
 				r.repaired = true
@@ -337,9 +337,11 @@ func dropColumn(err *connectors.Error, rows []*row, upsertField string) bool {
 // rowResult is one entry of the answer to a collections call.
 type rowResult struct {
 	ID      string     `json:"id"`
-	Success bool       `json:"success"`
+	Success *bool      `json:"success"` // nil: it does not say
 	Errors  []rawError `json:"errors"`
 }
+
+func (r rowResult) done() bool { return r.Success != nil && *r.Success }
 
 // collections makes one collections call. Each row stands for itself
 // (allOrNone is false).
