@@ -94,10 +94,7 @@ const (
 	bitMatchingPhones
 )
 
-const (
-	bitsParticipants = bitNames | bitEmails | bitPhones | bitTitles
-	bitsMatching     = bitMatchingEmails | bitMatchingPhones
-)
+const bitsParticipants = bitNames | bitEmails | bitPhones | bitTitles
 
 // fieldRow is a row of the table of fields.
 type fieldRow struct {

@@ -27,9 +27,9 @@ func NewSubject(call *hub.Call) *Subject {
 }
 
 // carries reports whether the call has content for any field of the set. What
-// is only for matching is no content.
+// is only for matching is no content: [carried] never says it is there.
 func (c *Subject) carries(set fieldSet) bool {
-	if c.present&set.bits&^bitsMatching != 0 {
+	if c.present&set.bits != 0 {
 		return true
 	}
 	for _, name := range set.custom {
