@@ -29,7 +29,7 @@ type AcceptRequest struct {
 	Call      hub.CallID
 	Version   int64  // of the configuration that Shares were decided on
 	Actor     string // who sent it, for the audit log
-	Token     string // made by the caller once, the same for every repeat
+	Token     string // made by the caller once, the same for every repeat; no space in it
 	Content   []byte // the call, as JSON
 	Canonical []byte // what identical content is recognised by
 	Shares    []Share

@@ -198,8 +198,8 @@ func (s *Store) Orgs(ctx context.Context) ([]hub.OrgID, error) {
 
 // Change writes a new version of the org's configuration, if change.Version is
 // still the one in force, and returns the new one. It returns [ErrConflict]
-// otherwise: nothing was written then. token names this change; repeating it
-// with the same token after any other error is safe.
+// otherwise: nothing was written then. token names this change and has no space
+// in it; repeating it with the same token after any other error is safe.
 func (s *Store) Change(ctx context.Context, org hub.OrgID, token string, change directory.Change) (int64, error) {
 	keys, err := s.Keys(ctx, org)
 	if err != nil {
@@ -371,8 +371,9 @@ func (s *Store) KeyDigest(ctx context.Context, org hub.OrgID, secret hub.Secret)
 }
 
 // Audited writes entries that belong to no change of the configuration. It
-// returns [ErrNotFound] if there is no such org. token names this request;
-// repeating it with the same token after any other error is safe.
+// returns [ErrNotFound] if there is no such org. token names this request
+// and has no space in it; repeating it with the same token after any other error
+// is safe.
 func (s *Store) Audited(ctx context.Context, org hub.OrgID, token string, entries ...audit.Entry) error {
 	lists := make([][]string, 0, len(entries))
 	for _, e := range entries {

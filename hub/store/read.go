@@ -258,40 +258,39 @@ func scoreOf(ms []member, name string) float64 {
 	return 0
 }
 
-// window returns the next members below the cursor, highest first, and moves
-// the cursor to the last of them. Members of one score come in descending
-// order of their names, as Redis keeps them.
+// window returns the next n members below the cursor, highest first, and moves
+// the cursor to the last of them; there are fewer at the end of the list. Members
+// of one score come in descending order of their names, as Redis keeps them.
 func (s *Store) window(ctx context.Context, key string, cur *cursor, n int) ([]member, error) {
 	top := "+inf"
 	if !math.IsInf(cur.score, 1) {
 		top = strconv.FormatFloat(cur.score, 'f', -1, 64)
 	}
-	skip := int64(0)
-	for {
+	var out []member
+	for skip := int64(0); ; {
 		zs, err := s.rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{
 			Key: key, Start: top, Stop: "-inf", ByScore: true, Rev: true, Offset: skip, Count: int64(n),
 		}).Result()
 		if err != nil {
 			return nil, fmt.Errorf("store: read a list: %w", err)
 		}
-		if len(zs) == 0 {
-			return nil, nil
-		}
 		skip += int64(len(zs))
-		var out []member
 		for _, z := range zs {
 			name, _ := z.Member.(string) //nolint:errcheck // go-redis gives members as strings
-			if z.Score == cur.score && name >= cur.member {
-				continue // of the page before
+			if z.Score == cur.score && name >= cur.member || len(out) == n {
+				continue // of the page before, or of the one after
 			}
 			out = append(out, member{name, z.Score})
 		}
-		if len(out) > 0 {
-			last := out[len(out)-1]
-			cur.score, cur.member = last.score, last.member
-			return out, nil
+		if len(out) == n || len(zs) < n {
+			break
 		}
 	}
+	if len(out) > 0 {
+		last := out[len(out)-1]
+		cur.score, cur.member = last.score, last.member
+	}
+	return out, nil
 }
 
 // Call is a call as it stands, without its content.

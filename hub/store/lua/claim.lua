@@ -83,6 +83,7 @@ local function collect(org, conn, fence, provider)
     if take then
       local c = redis.call('HMGET', callkey(org, x[1]), 'ct', 'rev')
       local copy = redis.call('HGET', P .. 'cp:' .. org .. ':' .. x[1], x[3])
+      if lost == 0 and x[4] ~= 'erase' then x[4] = copy and 'update' or 'share' end -- the copy may have come or gone since
       bytes = bytes + #s(c[1])
       if #out > 0 and bytes > mostbytes then break end -- the rest is due still
       out[#out + 1] = { tid, x[1], x[2], x[3], x[4], x[5], x[6], x[7], lost, s(x[9]), s(c[1]), s(c[2]), s(copy), x[12], x[8] }

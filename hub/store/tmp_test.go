@@ -1,4 +1,0 @@
-package store
-func settleCases() []testCase { return nil }
-func readCases() []testCase { return nil }
-func configCases() []testCase { return nil }
