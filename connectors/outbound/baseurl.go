@@ -17,14 +17,15 @@ const (
 
 // CheckBaseURL checks the address of a connection as a customer typed it or a
 // provider named it, and returns it in normal form: host in lower case, no
-// port 443, no trailing slash.
+// port 443, no slash at its end.
 //
 // The address must be https://, its host a public-looking DNS name in ASCII,
 // without user, port or fragment. With suffixes, which are a provider's
 // domains, the host must match one of them: ".example.com" matches the names
 // beneath example.com, "example.com" matches that name only; a query or a
-// Punycode label is refused then. Without suffixes any name will do, and a
-// query is kept: the address of a webhook may need it.
+// Punycode label is refused then. Without suffixes any name will do, and the
+// path and the query are kept as they are: the address is a webhook's whole
+// address.
 //
 // A host:port of allowPrivate may be reached by http as well, and may be
 // anything: an IP address, another port, a host outside suffixes.
@@ -42,8 +43,10 @@ func CheckBaseURL(raw string, suffixes, allowPrivate []string) (*url.URL, error)
 		return nil, err
 	}
 	u.Host = strings.ToLower(u.Host)
-	u.Path = strings.TrimRight(u.Path, "/")
-	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	if suffixes != nil || strings.Trim(u.Path, "/") == "" {
+		u.Path = strings.TrimRight(u.Path, "/")
+		u.RawPath = strings.TrimRight(u.RawPath, "/")
+	}
 	if allowed.has(hostPort(u)) {
 		return u, nil
 	}

@@ -24,7 +24,7 @@ func TestCache(t *testing.T) {
 		if v, ok := b.Get("k"); !ok || v != 3 {
 			t.Errorf("b has %v, %v, want 3", v, ok)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if v, ok := a.Get("k"); ok {
 			t.Errorf("after its time a has %v", v)
 		}

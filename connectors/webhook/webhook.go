@@ -147,8 +147,8 @@ func mappable(name string) bool {
 }
 
 const (
-	secretPrefix = "whsec_" //nolint:gosec // what secrets begin with
-	minSecret    = 24       // bytes, after the specification
+	secretPrefix = "whsec_"
+	minSecret    = 24 // bytes, after the specification
 	maxSecret    = 512
 )
 
@@ -167,17 +167,18 @@ func keyOf(secret hub.Secret) ([]byte, error) {
 	s := secret.Reveal()
 	encoded, prefixed := strings.CutPrefix(s, secretPrefix)
 	key, err := base64.StdEncoding.DecodeString(encoded)
+	isBase64 := err == nil
 	switch {
 	case len(s) > maxSecret:
 		return nil, fmt.Errorf("must not be longer than %d characters", maxSecret)
-	case prefixed && (err != nil || len(key) < minSecret):
+	case prefixed && (!isBase64 || len(key) < minSecret):
 		return nil, fmt.Errorf("must be whsec_ followed by the base64 of at least %d random bytes", minSecret)
 	case !prefixed && len(s) < minSecret:
 		return nil, fmt.Errorf("must be whsec_ followed by base64, or at least %d characters", minSecret)
-	case err != nil:
-		return []byte(s), nil
+	case isBase64:
+		return key, nil
 	}
-	return key, nil
+	return []byte(s), nil
 }
 
 // signer signs the messages of one account.

@@ -45,7 +45,7 @@ const (
 
 // DefaultSecret is the secret of a receiver that was given none. It is the
 // example of the specification.
-const DefaultSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" //nolint:gosec // a published example
+const DefaultSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 // Options say what kind of receiver it is. The zero Options are usable.
 type Options struct {
@@ -150,7 +150,7 @@ func Start(o Options) (*Server, error) {
 			return nil, fmt.Errorf("webhooktest: secret: %w", err)
 		}
 	}
-	l, err := net.Listen("tcp", cmp.Or(o.Addr, "127.0.0.1:0")) //nolint:noctx // there is nothing to cancel
+	l, err := net.Listen("tcp", cmp.Or(o.Addr, "127.0.0.1:0"))
 	if err != nil {
 		return nil, fmt.Errorf("webhooktest: %w", err)
 	}
