@@ -192,6 +192,7 @@ func (s *Server) buildHub() {
 	s.delivery = delivery.New(delivery.Config{
 		Store: s.store, Cache: s.cache, Connectors: s.registry, Accounts: s.accounts,
 		Metrics: delivery.NewMetrics(s.metrics), Logger: s.cfg.Logger, Terms: s.cfg.Settings.Terms,
+		Lease: s.cfg.Settings.LaneLease,
 	})
 	s.intake = intake.New(intake.Config{
 		Store: s.store, Cache: s.cache, Connectors: s.registry, Terms: s.cfg.Settings.Terms,

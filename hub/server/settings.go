@@ -39,6 +39,7 @@ type Settings struct {
 	Retention          time.Duration
 	QueueLimit         int
 	CallRate           int
+	LaneLease          time.Duration
 	LogLevel           slog.Level
 	LogFormat          string
 }
@@ -86,6 +87,7 @@ func Variables() []Variable {
 		{Name: "CALL_RETENTION", Default: "30d", Help: "how long call content is kept after its last transfer ended", set: retention},
 		{Name: "QUEUE_LIMIT", Default: "250000", Help: "how many transfers may wait in one org", set: count(func(s *Settings) *int { return &s.QueueLimit })},
 		{Name: "CALL_RATE", Default: "20000", Help: "how many calls one org may post in a second, to each replica", set: count(func(s *Settings) *int { return &s.CallRate })},
+		{Name: "LANE_LEASE", Default: "15s", Help: "how long the work of a replica that died waits before another takes it over", set: lease},
 		{Name: "LOG_LEVEL", Default: "info", Help: "debug, info, warn or error", set: logLevel},
 		{Name: "LOG_FORMAT", Help: "json or text; by default json, and text on a terminal", set: logFormat},
 	}
@@ -253,6 +255,15 @@ func ParseDuration(v string) (time.Duration, error) {
 	}
 	more, err := time.ParseDuration(rest)
 	return d + more, err //nolint:wrapcheck // it says what is wrong
+}
+
+func lease(s *Settings, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 3*time.Second || d > 10*time.Minute {
+		return fmt.Errorf("must be a duration of 3s to 10m")
+	}
+	s.LaneLease = d
+	return nil
 }
 
 func count(to func(*Settings) *int) func(*Settings, string) error {
