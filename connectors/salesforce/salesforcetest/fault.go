@@ -30,18 +30,13 @@ const (
 // Inject makes the next n requests to the data API fail with f; with n < 0 all
 // of them until Inject(f, 0). Requests without a valid token fail as always and
 // do not count.
-//
-// While connections are to be cut none is kept alive, because a client's HTTP
-// library may hide the cut of a connection that was used before: Go's sends a
-// GET again by itself then.
 func (s *Server) Inject(f Fault, n int) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.fault, s.faults = f, n
 	if n == 0 {
 		s.fault = ""
 	}
-	s.mu.Unlock()
-	s.http.SetKeepAlivesEnabled(n == 0 || (f != CutBefore && f != CutAfter))
 }
 
 func (f Fault) beforeWork() bool {
@@ -120,13 +115,16 @@ func (s *Server) failAfter(w http.ResponseWriter, r *http.Request, f Fault) int 
 	return 0
 }
 
-// cut closes the connection without an answer.
+// cut closes the connection in the first line of the answer. Without that
+// beginning, an HTTP library may take the connection for one that had been idle
+// too long, and hide the cut: Go's sends a GET again by itself then.
 func cut(w http.ResponseWriter) {
 	h, ok := w.(http.Hijacker)
 	if !ok {
 		return
 	}
 	if c, _, err := h.Hijack(); err == nil {
+		_, _ = c.Write([]byte("HTTP/1.1 ")) // the client may be gone
 		_ = c.Close()
 	}
 }

@@ -103,7 +103,11 @@ func (s *Server) serveListPage(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	p := s.basePage(o.name, plural(o.label), fmt.Sprintf("%d records", len(s.live(o.name))))
+	count := "1 record"
+	if n := len(s.live(o.name)); n != 1 {
+		count = fmt.Sprintf("%d records", n)
+	}
+	p := s.basePage(o.name, plural(o.label), count)
 	p.Related = []relatedList{s.list("All "+strings.ToLower(plural(o.label)), o.name, 500)}
 	s.mu.Unlock()
 	render(w, p)

@@ -350,7 +350,6 @@ func (s *Server) admit(r *http.Request, size int) (*reply, Fault) {
 	if f != "" && s.faults > 0 {
 		if s.faults--; s.faults == 0 {
 			s.fault = ""
-			s.http.SetKeepAlivesEnabled(true)
 		}
 	}
 	return nil, f
