@@ -27,8 +27,6 @@ var update = flag.Bool("update", false, "write the golden files")
 
 const itemKey = "abcdefghijklmnopqrstuvwxyz"
 
-func ptr[T any](v T) *T { return &v }
-
 // discovery is a call as most are.
 func discovery() hub.Call {
 	return hub.Call{
@@ -57,7 +55,7 @@ func discovery() hub.Call {
 			{Text: "Set up a technical session with Tom's team", OwnerEmail: "mei@acme.example", DueOn: "2026-12-02"},
 			{Text: "Share site list and volumes", OwnerEmail: "priya@northwind.example"},
 		},
-		Topics: []string{"pricing", "security", "roll-out"}, Sentiment: ptr(0.4),
+		Topics: []string{"pricing", "security", "roll-out"}, Sentiment: new(0.4),
 		TalkRatio:   []hub.TalkShare{{Email: "dana@acme.example", Share: 0.46}, {Email: "priya@northwind.example", Share: 0.41}},
 		Risks:       []string{"Incumbent may offer an early renewal", "No executive sponsor named yet"},
 		Competitors: []string{"Contoso Connect"}, Disposition: "Connected", Tags: []string{"enterprise"},
@@ -143,6 +141,7 @@ func render(tb testing.TB, it connectors.Item) connectors.Payload {
 // TestGolden compares whole payloads with files. What changes in one is what
 // people will see.
 func TestGolden(t *testing.T) {
+	t.Parallel()
 	correction := item(consenttest.Revision(t, "en", 2, discovery(), usualFields()...))
 	correction.Kind, correction.Receipt = hub.KindUpdate, connectors.Receipt{"channel": deals, "ts": "1700000000.000100"}
 	mapped := item(consenttest.Release(t, discovery(), usualFields()...))

@@ -183,17 +183,19 @@ func statusError(method string, resp *http.Response) error {
 	return e
 }
 
-// retryAfter reads the header in seconds or as a date, and never less than a
-// second.
+// retryAfter reads the header in seconds or as a date: a second at least and a
+// day at most.
 func retryAfter(h http.Header) time.Duration {
 	v := strings.TrimSpace(h.Get("Retry-After"))
-	if n, err := strconv.Atoi(v); err == nil && n >= 0 && n <= int((24*time.Hour).Seconds()) {
-		return max(time.Second, time.Duration(n)*time.Second)
+	var wait time.Duration
+	if n, err := strconv.Atoi(v); err == nil && n >= 0 && n <= int(maxRetryAfter.Seconds()) {
+		wait = time.Duration(n) * time.Second
+	} else if at, err := http.ParseTime(v); err == nil {
+		wait = time.Until(at).Round(time.Second)
+	} else {
+		return defaultRetryAfter
 	}
-	if at, err := http.ParseTime(v); err == nil {
-		return max(time.Second, time.Until(at).Round(time.Second))
-	}
-	return defaultRetryAfter
+	return min(max(wait, time.Second), maxRetryAfter)
 }
 
 // asError returns the *connectors.Error in what the library returned. What

@@ -7,9 +7,11 @@ import (
 	"github.com/optiwe/callbridge/connectors"
 )
 
-// defaultRetryAfter is how long to wait where Slack says "later" without a
-// number.
-const defaultRetryAfter = 30 * time.Second
+// How long to wait where Slack says "later": without a number, and at most.
+const (
+	defaultRetryAfter = 30 * time.Second
+	maxRetryAfter     = 24 * time.Hour
+)
 
 // maxCode bounds how much of an error code of Slack's is taken over.
 const maxCode = 64

@@ -321,7 +321,7 @@ func (s *Server) chatPost(c call) answer {
 	if refused.code != "" {
 		return refused
 	}
-	if a := checkMessage(c.args, MaxText); a.code != "" {
+	if a := checkContent(c.args, MaxText); a.code != "" {
 		return a
 	}
 	if wait := s.paceWait(ch.ID, c.now); wait > 0 {
@@ -368,7 +368,7 @@ func (s *Server) chatUpdate(c call) answer {
 	if refused.code != "" {
 		return refused
 	}
-	if a := checkMessage(c.args, MaxUpdateText); a.code != "" {
+	if a := checkContent(c.args, MaxUpdateText); a.code != "" {
 		return a
 	}
 	m.take(c.args)

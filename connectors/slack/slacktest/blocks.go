@@ -7,8 +7,8 @@ import (
 	"unicode/utf16"
 )
 
-// checkMessage refuses what Slack refuses of a message's content.
-func checkMessage(in args, maxText int) answer {
+// checkContent refuses what Slack refuses of a message's content.
+func checkContent(in args, maxText int) answer {
 	text, blocks := in["text"], in["blocks"]
 	if length(text) > maxText {
 		return refuse("msg_too_long")
@@ -266,5 +266,5 @@ func flat(v any, depth int) bool {
 // CheckMessage returns the code with which chat.postMessage would refuse the
 // content of a message, or "". blocks and metadata are JSON; "" is none.
 func CheckMessage(text, blocks, metadata string) string {
-	return checkMessage(args{"text": text, "blocks": blocks, "metadata": metadata}, MaxText).code
+	return checkContent(args{"text": text, "blocks": blocks, "metadata": metadata}, MaxText).code
 }

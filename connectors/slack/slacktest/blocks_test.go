@@ -104,7 +104,7 @@ func TestMistakesAreNamed(t *testing.T) {
 	form = text(strings.Repeat("x", 4001))
 	_, posted := call(t, ws, ws.Token(), "chat.postMessage", form)
 	want(t, posted, "")
-	form.Set("ts", posted["ts"].(string))
+	form.Set("ts", fmt.Sprint(posted["ts"]))
 	_, body = call(t, ws, ws.Token(), "chat.update", form)
 	want(t, body, "msg_too_long")
 }

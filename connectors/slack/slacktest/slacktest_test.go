@@ -20,7 +20,7 @@ import (
 const deals = "C0DEALS01"
 
 // call makes a request with a form body and returns the answer.
-func call(tb testing.TB, ws *slacktest.Server, token, method string, form url.Values) (*http.Response, map[string]any) {
+func call(tb testing.TB, ws *slacktest.Server, token, method string, form url.Values) (reply, map[string]any) {
 	tb.Helper()
 	if form == nil {
 		form = url.Values{}
@@ -36,7 +36,13 @@ func call(tb testing.TB, ws *slacktest.Server, token, method string, form url.Va
 	return roundTrip(tb, req)
 }
 
-func roundTrip(tb testing.TB, req *http.Request) (*http.Response, map[string]any) {
+// reply is an answer without its body.
+type reply struct {
+	status int
+	header http.Header
+}
+
+func roundTrip(tb testing.TB, req *http.Request) (reply, map[string]any) {
 	tb.Helper()
 	resp, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
@@ -51,7 +57,7 @@ func roundTrip(tb testing.TB, req *http.Request) (*http.Response, map[string]any
 	if err := json.Unmarshal(raw, &body); err != nil {
 		tb.Fatalf("%s answered %q: %v", req.URL.Path, raw, err)
 	}
-	return resp, body
+	return reply{resp.StatusCode, resp.Header}, body
 }
 
 // want checks that an answer is ok, or has the error code.
@@ -79,7 +85,7 @@ func TestToken(t *testing.T) {
 	if body["team_id"] != ws.TeamID() || body["user_id"] != ws.BotUserID() {
 		t.Errorf("auth.test says %v", body)
 	}
-	if got := resp.Header.Get("X-Oauth-Scopes"); got != strings.Join(slacktest.DefaultScopes(), ",") {
+	if got := resp.header.Get("X-Oauth-Scopes"); got != strings.Join(slacktest.DefaultScopes(), ",") {
 		t.Errorf("the scopes are %q", got)
 	}
 	ws.ExpireTokens()
@@ -234,7 +240,7 @@ func TestHistory(t *testing.T) {
 		})
 		ts = append(ts, fmt.Sprint(body["ts"]))
 	}
-	read := func(more url.Values) (texts string, hasMore bool, metadata bool) {
+	read := func(more url.Values) (texts string, hasMore, metadata bool) {
 		more.Set("channel", deals)
 		_, body := call(t, ws, ws.Token(), "conversations.history", more)
 		want(t, body, "")
@@ -301,8 +307,8 @@ func TestPace(t *testing.T) {
 	for i, code := range []string{"", "", "ratelimited"} {
 		resp, body := call(t, ws, ws.Token(), "chat.postMessage", text("x"))
 		want(t, body, code)
-		if i == 2 && (resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") != "1") {
-			t.Errorf("status %d, Retry-After %q", resp.StatusCode, resp.Header.Get("Retry-After"))
+		if i == 2 && (resp.status != http.StatusTooManyRequests || resp.header.Get("Retry-After") != "1") {
+			t.Errorf("status %d, Retry-After %q", resp.status, resp.header.Get("Retry-After"))
 		}
 	}
 	_, body := call(t, ws, ws.Token(), "chat.postMessage", url.Values{"channel": {"C0ENTERPR"}, "text": {"x"}})
@@ -326,8 +332,8 @@ func TestTiers(t *testing.T) {
 		}
 		resp, body := call(t, ws, ws.Token(), "conversations.info", url.Values{"channel": {deals}})
 		want(t, body, code)
-		if i == 50 && resp.Header.Get("Retry-After") != "30" {
-			t.Errorf("Retry-After %q, want 30", resp.Header.Get("Retry-After"))
+		if i == 50 && resp.header.Get("Retry-After") != "30" {
+			t.Errorf("Retry-After %q, want 30", resp.header.Get("Retry-After"))
 		}
 	}
 	now = now.Add(30 * time.Second)

@@ -267,3 +267,14 @@ func (s *Server) Say(channel, user, text string) string {
 	s.messages[channel] = append(s.messages[channel], m)
 	return m.TS
 }
+
+// Repeat posts a message of a member that carries another message's key in its
+// metadata, as any app of a workspace could.
+func (s *Server) Repeat(channel, user, key string) {
+	ts := s.Say(channel, user, "copy")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.find(channel, ts); m != nil {
+		m.Metadata = json.RawMessage(fmt.Sprintf(`{"event_type":"callbridge_copy","event_payload":{"key":%q,"revision":1}}`, key))
+	}
+}
