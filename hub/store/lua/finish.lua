@@ -66,6 +66,8 @@ local function finish(it)
   local begun = x.s == 'sending' and x.f == a.fence
   local unbegun = mine and (x.s == 'waiting' or x.s == 'held') and x.f ~= a.fence and x.af == ''
   if not begun and not unbegun then
+    -- settled by somebody else in the way that was meant: nothing is lost by it
+    if x.s == it.to and (it.to == 'withdrawn' or it.to == 'superseded') then return 'applied' end
     return (x.f == a.fence and x.s ~= 'sending') and 'applied' or 'lost'
   end
   if it.to == 'sending' then
