@@ -100,7 +100,7 @@ func (su *suite) session(t *testing.T) *session {
 	t.Helper()
 	h := su.open(t)
 	s := &session{t: t, d: su.d, wait: su.enough, h: h}
-	s.tap = newTap(t, &s.h)
+	s.tap = newTap(t, su.d, &s.h)
 	conn, err := connectors.Open(su.d, connectors.Config{})
 	if err != nil {
 		t.Fatal(err)
