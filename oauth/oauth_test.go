@@ -231,6 +231,27 @@ func TestSlackRefresh(t *testing.T) {
 	}
 }
 
+// Nothing in the request lets a transport repeat it.
+func TestRequestIsNotRepeatable(t *testing.T) {
+	t.Parallel()
+	for name, newRefresher := range providers {
+		var sent int
+		rt := roundTripper(func(r *http.Request) (*http.Response, error) {
+			sent++
+			if r.GetBody != nil || r.Method != http.MethodPost || r.Header.Get("Idempotency-Key") != "" || r.Header.Get("X-Idempotency-Key") != "" {
+				t.Errorf("%s: the request can be repeated", name)
+			}
+			return nil, io.ErrUnexpectedEOF
+		})
+		s := &server{Server: &httptest.Server{URL: "http://127.0.0.1"}, client: &http.Client{Transport: rt}}
+		_, err := refresh(t.Context(), newRefresher(t, s))
+		wantError(t, err, oauth.Ambiguous, "connection_cut")
+		if sent != 1 {
+			t.Errorf("%s: sent %d times", name, sent)
+		}
+	}
+}
+
 // What providers answer, and what it means. Every answer is given once: a
 // refresh is never repeated.
 func TestRefusals(t *testing.T) {

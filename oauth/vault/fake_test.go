@@ -194,7 +194,8 @@ type process struct {
 	trouble float64              // how often a call to the store fails, before or after it took effect
 	latency func() time.Duration // of a call to the store; nil: none
 
-	killed atomic.Bool // nothing of it reaches the store any more
+	takes  atomic.Int64 // asked for
+	killed atomic.Bool  // nothing of it reaches the store any more
 }
 
 func (p *process) do(ctx context.Context, f func() error) error {
@@ -224,6 +225,7 @@ func (p *process) InstallTokens(ctx context.Context, org hub.OrgID, conn hub.Con
 }
 
 func (p *process) TakeRefresh(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, t vault.Take) (a vault.Answer, err error) {
+	p.takes.Add(1)
 	err = p.do(ctx, func() (err error) { a, err = p.store.TakeRefresh(ctx, org, conn, t); return err })
 	return a, err
 }

@@ -263,6 +263,8 @@ func (r *refresh) dead(ctx context.Context, log *slog.Logger, rec Record, code, 
 	case err == nil:
 		log.WarnContext(ctx, "connection needs an admin", slog.String("code", code))
 		return Token{}, broken
+	case errors.Is(err, ErrNotFound):
+		return Token{}, notLoaded(r.key.conn, err)
 	case errors.Is(err, ErrStale): // not the token that was refused
 		return r.after(ctx, rec, &Error{Kind: Later, Code: CodeRefreshing, Detail: "another process is refreshing the connection"})
 	}

@@ -28,9 +28,9 @@ var (
 // a lease lives while that clock is before its end.
 //
 // Every write may be repeated with the same arguments after a lost answer, and
-// then answers as the first did. Only LoadTokens and TakeRefresh return
-// [ErrNotFound]; to the other writes a connection that is not there has moved
-// on. An error other than [ErrNotFound] and
+// then answers as the first did. To InstallTokens, PutTokens and
+// EndRefresh a connection that is not there is no special case; the others
+// return [ErrNotFound]. An error other than [ErrNotFound] and
 // [ErrStale] leaves it unknown whether the write happened.
 //
 // Of a connection in state disconnected, or of an org's other connection,
@@ -96,7 +96,7 @@ type Store interface {
 	//     because that refresh may yet bring a good token.
 	//
 	// A connection of that version in needs_reauth already: nil. Anything else
-	// is ErrStale.
+	// is ErrStale, and ErrNotFound where there is no connection.
 	BreakConnection(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, b Break) error
 }
 

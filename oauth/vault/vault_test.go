@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/optiwe/callbridge/hub"
 	"github.com/optiwe/callbridge/oauth"
 	"github.com/optiwe/callbridge/oauth/seal"
@@ -89,6 +91,76 @@ func TestManyCallersOneRefresh(t *testing.T) {
 		w.wantCalls(1)
 		w.end(ps...)
 	})
+}
+
+// Within a process the callers do not even ask the store each.
+func TestManyCallersOneTake(t *testing.T) {
+	t.Parallel()
+	bubble(t, func(t *testing.T, w *world, p *process) {
+		w.provider.after = func() time.Duration { return 3 * time.Second }
+		var wg sync.WaitGroup
+		for range 30 {
+			wg.Go(func() { refreshed(t, p) })
+		}
+		wg.Wait()
+		if n := p.takes.Load(); n != 1 {
+			t.Errorf("%d takes; want 1", n)
+		}
+		w.wantCalls(1)
+	})
+}
+
+// What a refresh does not tell stays as it was; what it tells replaces it.
+func TestWhatARefreshDoesNotTell(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer    oauth.Tokens
+		refresh   string
+		url, fact string
+		scopes    int
+	}{
+		"nothing":    {oauth.Tokens{Access: hub.NewSecret("a2")}, "r1", "https://one.example", "1", 1},
+		"everything": {oauth.Tokens{Access: hub.NewSecret("a2"), Refresh: hub.NewSecret("r2"), InstanceURL: "https://two.example", Scopes: []string{"x", "y"}, Facts: map[string]string{"told": "2"}}, "r2", "https://two.example", "2", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var sent []string
+			v, err := vault.New(vault.Config{
+				Store: w.store, Keys: w.keys, Logger: slog.New(slog.DiscardHandler),
+				Refreshers: map[string]oauth.Refresher{"slack": refresherFunc(
+					func(_ context.Context, r hub.Secret, facts map[string]string) (oauth.Tokens, error) {
+						sent = append(sent, r.Reveal()+" "+facts["told"]+" "+facts["kept"])
+						return c.answer, nil
+					})},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.Import(t.Context(), org, con, "slack", oauth.Tokens{
+				Access: hub.NewSecret("a1"), Refresh: hub.NewSecret("r1"), InstanceURL: "https://one.example",
+				Scopes: []string{"x"}, Facts: map[string]string{"told": "1", "kept": "k"},
+			}); err != nil {
+				t.Fatal(err)
+			}
+			for version := 1; version <= 2; version++ {
+				tok, err := v.Refresh(t.Context(), org, con, version)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stored, err := v.Access(t.Context(), org, con)
+				if d := cmp.Diff(tok, stored, cmp.Comparer(hub.Secret.Equal)); d != "" || err != nil {
+					t.Errorf("handed out and stored differ: %s, %v", d, err)
+				}
+				if tok.Access.Reveal() != "a2" || tok.InstanceURL != c.url || len(tok.Scopes) != c.scopes || tok.Facts["told"] != c.fact || tok.Facts["kept"] != "k" {
+					t.Errorf("token %+v", tok)
+				}
+			}
+			if d := cmp.Diff([]string{"r1 1 k", c.refresh + " " + c.fact + " k"}, sent); d != "" {
+				t.Errorf("sent (-want +got):\n%s", d)
+			}
+		})
+	}
 }
 
 // An answer that is not tokens decides what becomes of the connection.
@@ -566,6 +638,40 @@ func TestRefreshAheadFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A refresh ahead leaves one of unknown outcome alone, whether the record that
+// the caller had shows it or not.
+func TestRefreshAheadNeverTakesOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.provider.life = 12 * time.Hour
+		p := w.process()
+		w.connect(p, con)
+		before := w.load(con)
+		<-time.After(11 * time.Hour)
+		if _, err := w.store.TakeRefresh(t.Context(), org, con, vault.Take{Version: 1, Taker: "dead", Lease: time.Minute}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(2 * time.Minute)
+		access(t, p)
+		synctest.Wait()
+		if n := p.takes.Load(); n != 0 {
+			t.Errorf("%d takes; want none", n)
+		}
+		if _, err := p.Use(t.Context(), org, con, before); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := p.takes.Load(); n != 1 {
+			t.Errorf("%d takes; want 1", n)
+		}
+		w.wantCalls(0)
+		refreshed(t, p) // the access token was refused
+		w.wantCalls(1)
+		w.end(p)
+	})
 }
 
 // Short lives do not make every access refresh.

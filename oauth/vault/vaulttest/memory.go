@@ -195,7 +195,10 @@ func (m *Memory) BreakConnection(ctx context.Context, org hub.OrgID, conn hub.Co
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.rows[key{org, conn}]
-	if r == nil || r.rec.Version != b.Version || r.rec.State == hub.Disconnected {
+	if r == nil {
+		return vault.ErrNotFound
+	}
+	if r.rec.Version != b.Version || r.rec.State == hub.Disconnected {
 		return vault.ErrStale
 	}
 	if r.rec.State == hub.NeedsReauth {

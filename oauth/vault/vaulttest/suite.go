@@ -184,7 +184,7 @@ func unknownConnection(t *testing.T, s suite) {
 		t.Errorf("TakeRefresh = %v; want ErrNotFound", err)
 	}
 	s.put(1, "a", "x", vault.ErrStale)
-	s.breakIt(vault.Break{Version: 0, Code: "c"}, vault.ErrStale)
+	s.breakIt(vault.Break{Version: 0, Code: "c"}, vault.ErrNotFound)
 	s.end("a", vault.End{})
 	if _, err := s.Store.LoadTokens(ctx, org, con); !errors.Is(err, vault.ErrNotFound) {
 		t.Errorf("LoadTokens after writes = %v; want ErrNotFound", err)
