@@ -28,6 +28,8 @@ type transfer struct {
 	Kind    hub.TransferKind  `json:"kind"`
 	Receipt map[string]string `json:"receipt"`
 	Losses  []struct {
+		Field  string `json:"field"`
+		Kind   string `json:"kind"`
 		Detail string `json:"detail"`
 	} `json:"losses"`
 	Error *struct {
@@ -116,7 +118,11 @@ func (d *demo) outcome(ctx context.Context, sh share) (string, error) {
 	}
 	text := d.s.good("✓") + fmt.Sprintf(" %-11s", name) + d.s.good(verb) + "  " + d.place(sh.Provider, t.Receipt)
 	for _, l := range t.Losses {
-		text += "\n" + strings.Repeat(" ", 17) + d.s.dim(l.Detail)
+		note := l.Field + " " + l.Kind
+		if l.Detail != "" {
+			note += ": " + l.Detail
+		}
+		text += "\n" + strings.Repeat(" ", 17) + d.s.dim(note)
 	}
 	return text, nil
 }
@@ -160,7 +166,11 @@ func (d *demo) place(provider string, receipt map[string]string) string {
 	on := []string{}
 	for _, link := range []string{"WhoId", "WhatId"} {
 		if r, ok := d.crm.Record(task.Text(link)); ok {
-			on = append(on, r.Text("Name"))
+			name := r.Text("Name")
+			if name == "" {
+				name = strings.TrimSpace(r.Text("FirstName") + " " + r.Text("LastName"))
+			}
+			on = append(on, name)
 		}
 	}
 	if len(on) == 0 {
