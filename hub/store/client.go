@@ -18,55 +18,83 @@ import (
 
 // Dial returns a client for the Redis at address, which is one of
 //
-//	redis://[user:password@]host:port[/db]           one node
-//	rediss://…                                       one node, TLS
-//	redis+sentinel://[user:password@]host:port,host:port/master[?db=n]
-//	redis+cluster://[user:password@]host:port,host:port
-//	rediss+sentinel://…, rediss+cluster://…          the same over TLS
+//	redis://[user:password@]host[:port][/db]          one node
+//	rediss://…                                        one node, TLS
+//	redis+sentinel://[user:password@]host[:port],…/master[?db=n]
+//	redis+cluster://[user:password@]host[:port],…
+//	rediss+sentinel://…, rediss+cluster://…           the same over TLS
 //
 // It does not connect yet. The error names what is wrong with the address and
 // holds no password.
 func Dial(address string) (redis.UniversalClient, error) {
-	scheme, rest, ok := strings.Cut(address, "://")
-	if !ok {
-		return nil, errors.New("redis address: want redis://, rediss://, redis+sentinel:// or redis+cluster://")
-	}
-	opts, path, err := parseAuthority(rest)
+	kind, opts, err := parseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(scheme, "rediss") {
-		opts.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	}
 	tune(opts)
-	switch scheme {
-	case "redis", "rediss":
-		if len(opts.Addrs) != 1 {
-			return nil, fmt.Errorf("redis address: %s:// takes one host; for several say redis+cluster:// or redis+sentinel://", scheme)
-		}
-		if path != "" {
-			if opts.DB, err = database(path); err != nil {
-				return nil, err
-			}
-		}
-		return redis.NewClient(opts.Simple()), nil
-	case "redis+sentinel", "rediss+sentinel":
-		if path == "" {
-			return nil, fmt.Errorf("redis address: %s:// needs the master's name as its path, such as redis+sentinel://host:26379/mymaster", scheme)
-		}
-		opts.MasterName = path
+	switch kind {
+	case kindSentinel:
 		return redis.NewFailoverClient(opts.Failover()), nil
-	case "redis+cluster", "rediss+cluster":
-		if path != "" && path != "0" || opts.DB != 0 {
-			return nil, errors.New("redis address: a cluster has no database number")
-		}
+	case kindCluster:
 		c := opts.Cluster()
 		// A client that stays on a dead primary turns an outage of 3 s into one
 		// of a minute: go-redis reloads the topology once a minute by default.
 		c.ClusterStateReloadInterval = time.Second
 		return redis.NewClusterClient(c), nil
+	case kindNode:
 	}
-	return nil, fmt.Errorf("redis address: scheme %q is not known: want redis, rediss, redis+sentinel or redis+cluster", scheme)
+	return redis.NewClient(opts.Simple()), nil
+}
+
+// kind is how Redis is set up.
+type kind int
+
+const (
+	kindNode kind = iota
+	kindSentinel
+	kindCluster
+)
+
+func (k kind) String() string { return [...]string{"node", "sentinel", "cluster"}[k] }
+
+func parseAddress(address string) (kind, *redis.UniversalOptions, error) {
+	scheme, rest, ok := strings.Cut(address, "://")
+	if !ok {
+		return 0, nil, errors.New("redis address: want redis://, rediss://, redis+sentinel:// or redis+cluster://")
+	}
+	base, how, _ := strings.Cut(scheme, "+")
+	k, known := map[string]kind{"": kindNode, "sentinel": kindSentinel, "cluster": kindCluster}[how]
+	if !known || base != "redis" && base != "rediss" || strings.HasSuffix(scheme, "+") {
+		return 0, nil, errors.New("redis address: the scheme is not known: want redis, rediss, redis+sentinel or redis+cluster")
+	}
+	opts, path, err := parseAuthority(rest)
+	if err != nil {
+		return 0, nil, err
+	}
+	if base == "rediss" {
+		opts.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	switch k {
+	case kindNode:
+		if len(opts.Addrs) != 1 {
+			return 0, nil, errors.New("redis address: redis:// takes one host; for several say redis+cluster:// or redis+sentinel://")
+		}
+		if path != "" {
+			if opts.DB, err = database(path); err != nil {
+				return 0, nil, err
+			}
+		}
+	case kindSentinel:
+		if path == "" {
+			return 0, nil, errors.New("redis address: redis+sentinel:// needs the master's name as its path, such as redis+sentinel://host:26379/mymaster")
+		}
+		opts.MasterName = path
+	case kindCluster:
+		if path != "" && path != "0" || opts.DB != 0 {
+			return 0, nil, errors.New("redis address: a cluster has no database number")
+		}
+	}
+	return k, opts, nil
 }
 
 // parseAuthority reads [user:password@]host[:port],…[/path][?db=n]. Its errors

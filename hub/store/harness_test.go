@@ -81,6 +81,13 @@ func openMini(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
 	}
 }
 
+// openRunning starts a miniredis whose clock runs by itself.
+func openRunning(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
+	tb.Helper()
+	m := miniredis.RunT(tb)
+	return dial(tb, "redis://"+m.Addr()), sleep
+}
+
 func dial(tb testing.TB, address string) redis.UniversalClient {
 	tb.Helper()
 	c, err := Dial(address)

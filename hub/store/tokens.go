@@ -108,7 +108,7 @@ func (t Tokens) PutTokens(ctx context.Context, org hub.OrgID, conn hub.Connectio
 // EndRefresh implements [vault.Store].
 func (t Tokens) EndRefresh(ctx context.Context, org hub.OrgID, conn hub.ConnectionID, taker string, end vault.End) error {
 	_, err := t.s.run(ctx, t.s.scripts.end, "end refresh", []string{orgKey(org)},
-		string(org), string(conn), taker, bit(end.Unknown), end.Code, end.Pause.Milliseconds())
+		string(org), string(conn), taker, bit(end.Unknown), end.Code, end.Pause.Milliseconds(), end.Detail)
 	return err
 }
 

@@ -1,7 +1,8 @@
 -- token_end notes how a refresh ended without new tokens.
 --
 --   KEYS[1]  the org      org:<org>
---   ARGV     org, conn, taker, unknown (0|1), code, pause (ms)
+--   ARGV     org, conn, taker, unknown (0|1), code, pause (ms), detail (a sentence for
+--            the connection's health)
 --
 -- Returns 1; 0 if the intent is not the taker's, and then nothing was done.
 -- Safe to run twice.
@@ -11,6 +12,7 @@ local ckey = P .. 'conn:' .. org .. ':' .. conn
 local c = redis.call('HMGET', ckey, 'ri', 'rt', 'ru', 'st')
 if c[1] ~= taker or c[4] == 'disconnected' then return 0 end
 if c[3] == '1' then return 1 end -- a repeat
+if code ~= '' then redis.call('HSET', ckey, 'ers', int(now), 'erc', code, 'erd', ARGV[7]) end
 local til = string.format('%.0f', now + tonumber(ARGV[6]))
 if unknown == '1' then
   redis.call('HSET', ckey, 'ru', 1, 'rl', til)

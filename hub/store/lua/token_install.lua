@@ -3,14 +3,15 @@
 --   KEYS[1]  the org      org:<org>
 --   ARGV     org, conn, provider, version, sealed tokens, actor
 --
--- Returns 1, or 0 if version is not the next one or the connection is
--- disconnected. Safe to run twice: the same version with the same bytes is a
+-- Returns 1, 0 if version is not the next one or the connection is
+-- disconnected, or -1 if there is no such org. Safe to run twice: the same version with the same bytes is a
 -- repeat.
 
 local org, conn, ver, actor = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[6]
 local ckey = P .. 'conn:' .. org .. ':' .. conn
 local c = redis.call('HMGET', ckey, 'st', 'tv', 'tok')
 if c[1] == 'disconnected' then return 0 end
+if redis.call('HEXISTS', KEYS[1], 'ver') == 0 then return -1 end
 local have = tonumber(c[2] or 0)
 if have == ver and c[3] == ARGV[5] then return 1 end
 if have + 1 ~= ver then return 0 end
