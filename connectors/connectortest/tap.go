@@ -5,10 +5,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,8 +86,12 @@ func (t *tap) RoundTrip(r *http.Request) (*http.Response, error) {
 	if fail {
 		t.h.Inject(f, 1)
 	}
+	var written atomic.Bool // on a busy machine the deadline can pass before that
+	r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
+		WroteRequest: func(w httptrace.WroteRequestInfo) { written.Store(w.Err == nil) },
+	}))
 	resp, err := t.next.RoundTrip(r)
-	if fail && f == Slow && err != nil {
+	if fail && f == Slow && err != nil && written.Load() {
 		until(t.tb, "the slow request arrived", func() bool { return t.h.Requests() > arrived })
 		quiet(t.tb, t.h)
 	}

@@ -230,7 +230,7 @@ func (a *api) send(ctx context.Context, base *url.URL, r *http.Request) ([]byte,
 // by external id would bear it.
 func (a *api) do(r *http.Request) (*http.Response, error) {
 	if r.Method != http.MethodGet {
-		return a.account.HTTP.Do(r)
+		return a.account.HTTP.Do(r) //nolint:gosec // G704: send has checked that it goes to the connection's host
 	}
 	rc := &retryablehttp.Client{
 		// Not the account's client itself: retryablehttp closes the idle

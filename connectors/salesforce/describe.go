@@ -33,14 +33,14 @@ type describedField struct {
 	} `json:"picklistValues"`
 }
 
-func (c *connector) describeTask(ctx context.Context, w *api) (objectDescription, *connectors.Error) {
+func (a *api) describeTask(ctx context.Context) (objectDescription, *connectors.Error) {
 	var d objectDescription
-	body, err := w.call(ctx, http.MethodGet, "sobjects/Task/describe", nil)
+	body, err := a.call(ctx, http.MethodGet, "sobjects/Task/describe", nil)
 	if err != nil {
 		return d, err
 	}
 	if json.Unmarshal(body, &d) != nil || len(d.Fields) == 0 {
-		return d, unreadable(w.op, true)
+		return d, unreadable(a.op, true)
 	}
 	return d, nil
 }
@@ -53,7 +53,7 @@ func (c *connector) Describe(ctx context.Context, a connectors.Account, raw json
 	if err != nil {
 		return mappings.Schema{}, &connectors.Error{Class: connectors.Rejected, Op: w.op, Code: "bad_destination", Detail: "the destination cannot be understood", Err: err}
 	}
-	described, failure := c.describeTask(ctx, w)
+	described, failure := w.describeTask(ctx)
 	if failure != nil {
 		return mappings.Schema{}, failure
 	}
@@ -124,7 +124,7 @@ func (c *connector) Check(ctx context.Context, a connectors.Account, raw json.Ra
 	if err != nil {
 		return refuse("bad_destination", "the destination cannot be understood")
 	}
-	described, failure := c.describeTask(ctx, w)
+	described, failure := w.describeTask(ctx)
 	if failure != nil {
 		return failure
 	}

@@ -52,7 +52,8 @@ func spanish() *words {
 	return &words{
 		call: "Llamada", callWith: "Llamada con %s",
 		keyPoints: "Puntos clave", nextSteps: "Próximos pasos", risks: "Riesgos", competitors: "Competidores", topics: "Temas", tags: "Etiquetas",
-		people: "Participantes", talk: "Tiempo de palabra", sentiment: "Tono", medium: "Medio", account: "Cuenta", owner: "Responsable", more: "Otros datos",
+		people: "Participantes",                                                                                                       //nolint:misspell // it is Spanish
+		talk:   "Tiempo de palabra", sentiment: "Tono", medium: "Medio", account: "Cuenta", owner: "Responsable", more: "Otros datos", //nolint:misspell // it is Spanish
 		recording: "Grabación", transcript: "Transcripción", link: "Llamada completa",
 		due: "para el %s", positive: "positivo", neutral: "neutro", negative: "negativo", internal: "interno", external: "externo",
 		media: map[string]string{"phone": "Teléfono", "video": "Vídeo", "webinar": "Seminario web", "demo": "Demostración", "in_person": "En persona"},

@@ -66,7 +66,7 @@ func (c *connector) Erase(ctx context.Context, a connectors.Account, items []con
 // rowsToErase returns a row for every item whose record is at Salesforce or may
 // be. An item without a receipt is looked for by its key; one that is not there
 // is erased.
-func (w *api) rowsToErase(ctx context.Context, items []connectors.Item, out []connectors.Outcome) []*row {
+func (a *api) rowsToErase(ctx context.Context, items []connectors.Item, out []connectors.Outcome) []*row {
 	var rows []*row
 	missing := map[string][]*row{}
 	for i := range items {
@@ -86,13 +86,13 @@ func (w *api) rowsToErase(ctx context.Context, items []connectors.Item, out []co
 		case r.id != "":
 			rows = append(rows, r)
 		case err != nil:
-			out[i] = connectors.Failed(&connectors.Error{Class: connectors.Rejected, Op: w.op, Code: "payload_unreadable", Detail: "neither receipt nor destination say which record it is", Err: err})
+			out[i] = connectors.Failed(&connectors.Error{Class: connectors.Rejected, Op: a.op, Code: "payload_unreadable", Detail: "neither receipt nor destination say which record it is", Err: err})
 		default:
 			missing[keyField(d)] = append(missing[keyField(d)], r)
 		}
 	}
 	for field, list := range missing {
-		found, absent := w.findRows(ctx, field, list, items, out)
+		found, absent := a.findRows(ctx, field, list, items, out)
 		rows = append(rows, found...)
 		for _, r := range absent {
 			out[r.item] = connectors.Done(nil)
@@ -103,13 +103,13 @@ func (w *api) rowsToErase(ctx context.Context, items []connectors.Item, out []co
 
 // wipe overwrites the rows and reports for each whether nothing of it is left
 // to read. A record that cannot be changed is no reason not to delete it.
-func (w *api) wipe(ctx context.Context, rows []*row) ([]bool, *connectors.Error) {
+func (a *api) wipe(ctx context.Context, rows []*row) ([]bool, *connectors.Error) {
 	for _, r := range rows {
 		r.record["id"] = quoted(r.id)
 	}
-	results, err := w.collections(ctx, http.MethodPatch, "composite/sobjects", rows)
+	results, err := a.collections(ctx, http.MethodPatch, "composite/sobjects", rows)
 	for columns := 0; err != nil && columns < maxColumns && dropColumn(err, rows, ""); columns++ {
-		results, err = w.collections(ctx, http.MethodPatch, "composite/sobjects", rows)
+		results, err = a.collections(ctx, http.MethodPatch, "composite/sobjects", rows)
 	}
 	if err != nil {
 		return nil, err
@@ -132,21 +132,21 @@ func goneAlready(errs []rawError) bool {
 
 // remove deletes the rows. What it says of each is only believed together with
 // [api.stillThere].
-func (w *api) remove(ctx context.Context, rows []*row) ([]rowResult, *connectors.Error) {
-	body, err := w.call(ctx, http.MethodDelete, "composite/sobjects?allOrNone=false&ids="+strings.Join(idsOf(rows), ","), nil)
+func (a *api) remove(ctx context.Context, rows []*row) ([]rowResult, *connectors.Error) {
+	body, err := a.call(ctx, http.MethodDelete, "composite/sobjects?allOrNone=false&ids="+strings.Join(idsOf(rows), ","), nil)
 	if err != nil {
 		return nil, err
 	}
 	results, ok := decodeResults(body, len(rows))
 	if !ok {
-		return nil, unreadable(w.op, false)
+		return nil, unreadable(a.op, false)
 	}
 	return results, nil
 }
 
 // stillThere returns the ids of the records that are not deleted.
-func (w *api) stillThere(ctx context.Context, rows []*row) (map[string]bool, *connectors.Error) {
-	found, err := w.queryAll(ctx, "SELECT Id, IsDeleted FROM Task WHERE Id IN "+literals(idsOf(rows)))
+func (a *api) stillThere(ctx context.Context, rows []*row) (map[string]bool, *connectors.Error) {
+	found, err := a.queryAll(ctx, "SELECT Id, IsDeleted FROM Task WHERE Id IN "+literals(idsOf(rows)))
 	if err != nil {
 		return nil, err
 	}

@@ -25,13 +25,13 @@ const maxColumns = 3
 
 // Push implements [connectors.Connector].
 func (c *connector) Push(ctx context.Context, a connectors.Account, items []connectors.Item) []connectors.Outcome {
-	return c.write(ctx, c.api(a, "push"), items, true)
+	return c.api(a, "push").write(ctx, items, true)
 }
 
 // Update implements [connectors.Updater]. A record that the receipt does not
 // name is looked for by its key, and never made anew.
 func (c *connector) Update(ctx context.Context, a connectors.Account, items []connectors.Item) []connectors.Outcome {
-	return c.write(ctx, c.api(a, "update"), items, false)
+	return c.api(a, "update").write(ctx, items, false)
 }
 
 // row is one record on its way.
@@ -45,7 +45,7 @@ type row struct {
 
 // write writes every item and returns how each ended. create says whether a
 // record that is not there is made.
-func (c *connector) write(ctx context.Context, w *api, items []connectors.Item, create bool) []connectors.Outcome {
+func (a *api) write(ctx context.Context, items []connectors.Item, create bool) []connectors.Outcome {
 	out := make([]connectors.Outcome, len(items))
 	var byID []*row
 	upserts := map[string][]*row{} // by external id field
@@ -53,7 +53,7 @@ func (c *connector) write(ctx context.Context, w *api, items []connectors.Item, 
 	for i := range items {
 		d, record, err := readPayload(&items[i])
 		if err != nil {
-			out[i] = connectors.Failed(&connectors.Error{Class: connectors.Rejected, Op: w.op, Code: "payload_unreadable", Detail: "the record cannot be written as it was rendered", Err: err})
+			out[i] = connectors.Failed(&connectors.Error{Class: connectors.Rejected, Op: a.op, Code: "payload_unreadable", Detail: "the record cannot be written as it was rendered", Err: err})
 			continue
 		}
 		r := &row{item: i, record: record, id: receiptID(items[i].Receipt)}
@@ -69,14 +69,14 @@ func (c *connector) write(ctx context.Context, w *api, items []connectors.Item, 
 	}
 	var creates []*row
 	for _, field := range slices.Sorted(maps.Keys(missing)) {
-		found, absent := w.findRows(ctx, field, missing[field], items, out)
+		found, absent := a.findRows(ctx, field, missing[field], items, out)
 		byID = append(byID, found...)
 		if create {
 			creates = append(creates, absent...)
 			continue
 		}
 		for _, r := range absent {
-			e := &connectors.Error{Op: w.op, Code: "NOT_FOUND"}
+			e := &connectors.Error{Op: a.op, Code: "NOT_FOUND"}
 			apply(e, verdictOf(e.Code))
 			out[r.item] = connectors.Failed(e)
 		}
@@ -85,11 +85,11 @@ func (c *connector) write(ctx context.Context, w *api, items []connectors.Item, 
 		r.record["id"] = quoted(r.id)
 		delete(r.record, fieldSubtype) // "set at creation, cannot be changed later"
 	}
-	w.writeRows(ctx, http.MethodPatch, "composite/sobjects", "", byID, out)
+	a.writeRows(ctx, http.MethodPatch, "composite/sobjects", "", byID, out)
 	for _, field := range slices.Sorted(maps.Keys(upserts)) {
-		w.writeRows(ctx, http.MethodPatch, "composite/sobjects/Task/"+url.PathEscape(field), field, upserts[field], out)
+		a.writeRows(ctx, http.MethodPatch, "composite/sobjects/Task/"+url.PathEscape(field), field, upserts[field], out)
 	}
-	w.writeRows(ctx, http.MethodPost, "composite/sobjects", "", creates, out)
+	a.writeRows(ctx, http.MethodPost, "composite/sobjects", "", creates, out)
 	return out
 }
 
@@ -131,12 +131,12 @@ func quoted(s string) json.RawMessage { return json.RawMessage(`"` + s + `"`) } 
 
 // findRows looks up which of rows are at Salesforce already. A failure ends all
 // of them, since none was written.
-func (w *api) findRows(ctx context.Context, field string, rows []*row, items []connectors.Item, out []connectors.Outcome) (found, absent []*row) {
+func (a *api) findRows(ctx context.Context, field string, rows []*row, items []connectors.Item, out []connectors.Outcome) (found, absent []*row) {
 	keys := make([]string, len(rows))
 	for i, r := range rows {
 		keys[i] = items[r.item].Key
 	}
-	ids, err := w.locate(ctx, field, keys)
+	ids, err := a.locate(ctx, field, keys)
 	if err != nil {
 		for _, r := range rows {
 			out[r.item] = connectors.Failed(err)
@@ -156,10 +156,10 @@ func (w *api) findRows(ctx context.Context, field string, rows []*row, items []c
 // locate returns the ids of the tasks that carry the keys in field. Archived
 // ones are found, those in the recycle bin are not. Of several with one key the
 // oldest counts.
-func (w *api) locate(ctx context.Context, field string, keys []string) (map[string]string, *connectors.Error) {
+func (a *api) locate(ctx context.Context, field string, keys []string) (map[string]string, *connectors.Error) {
 	ids := make(map[string]string, len(keys))
 	for _, part := range chunks(keys, costOfLiteral) {
-		rows, err := w.queryAll(ctx, "SELECT Id, "+field+" FROM Task WHERE "+field+" IN "+literals(part)+" AND IsDeleted = false ORDER BY CreatedDate, Id")
+		rows, err := a.queryAll(ctx, "SELECT Id, "+field+" FROM Task WHERE "+field+" IN "+literals(part)+" AND IsDeleted = false ORDER BY CreatedDate, Id")
 		if err != nil {
 			return nil, err
 		}
@@ -176,10 +176,10 @@ func (w *api) locate(ctx context.Context, field string, keys []string) (map[stri
 // writeRows writes rows by one collections call, and by a second one those that
 // Salesforce refused for something they can do without. upsertField is the
 // external id of an upsert, "" otherwise.
-func (w *api) writeRows(ctx context.Context, method, path, upsertField string, rows []*row, out []connectors.Outcome) {
+func (a *api) writeRows(ctx context.Context, method, path, upsertField string, rows []*row, out []connectors.Outcome) {
 	columns := 0
 	for len(rows) > 0 {
-		results, err := w.collections(ctx, method, path, rows)
+		results, err := a.collections(ctx, method, path, rows)
 		if err != nil {
 			if columns < maxColumns && dropColumn(err, rows, upsertField) {
 				columns++
@@ -195,14 +195,14 @@ func (w *api) writeRows(ctx context.Context, method, path, upsertField string, r
 			res := results[i]
 			switch {
 			case res.done() && isID(res.ID, prefixTask):
-				out[r.item] = connectors.Done(receipt(w.account.BaseURL, res.ID), r.losses...)
+				out[r.item] = connectors.Done(receipt(a.account.BaseURL, res.ID), r.losses...)
 			case res.Success == nil || res.done():
-				out[r.item] = connectors.Failed(unreadable(w.op, false))
+				out[r.item] = connectors.Failed(unreadable(a.op, false))
 			case !r.repaired && r.repair(res.Errors, upsertField):
 				r.repaired = true
 				again = append(again, r)
 			default:
-				out[r.item] = connectors.Failed(w.refused(r, res.Errors, upsertField))
+				out[r.item] = connectors.Failed(a.refused(r, res.Errors, upsertField))
 			}
 		}
 		rows = again
@@ -211,8 +211,8 @@ func (w *api) writeRows(ctx context.Context, method, path, upsertField string, r
 
 // refused classifies the refusal of a row, where what the code alone says is
 // not the whole truth.
-func (w *api) refused(r *row, errs []rawError, upsertField string) *connectors.Error {
-	e := refusedRow(w.op, errs)
+func (a *api) refused(r *row, errs []rawError, upsertField string) *connectors.Error {
+	e := refusedRow(a.op, errs)
 	if len(errs) == 0 {
 		return e
 	}
@@ -345,7 +345,7 @@ func (r rowResult) done() bool { return r.Success != nil && *r.Success }
 
 // collections makes one collections call. Each row stands for itself
 // (allOrNone is false).
-func (w *api) collections(ctx context.Context, method, path string, rows []*row) ([]rowResult, *connectors.Error) {
+func (a *api) collections(ctx context.Context, method, path string, rows []*row) ([]rowResult, *connectors.Error) {
 	in := struct {
 		AllOrNone bool                         `json:"allOrNone"`
 		Records   []map[string]json.RawMessage `json:"records"`
@@ -355,15 +355,15 @@ func (w *api) collections(ctx context.Context, method, path string, rows []*row)
 	}
 	body, err := canonical(in)
 	if err != nil {
-		return nil, &connectors.Error{Class: connectors.Rejected, Op: w.op, Code: "payload_unreadable", Detail: "the record cannot be written as it was rendered", Err: err}
+		return nil, &connectors.Error{Class: connectors.Rejected, Op: a.op, Code: "payload_unreadable", Detail: "the record cannot be written as it was rendered", Err: err}
 	}
-	answer, failure := w.call(ctx, method, path, body)
+	answer, failure := a.call(ctx, method, path, body)
 	if failure != nil {
 		return nil, failure
 	}
 	results, ok := decodeResults(answer, len(rows))
 	if !ok {
-		return nil, unreadable(w.op, false)
+		return nil, unreadable(a.op, false)
 	}
 	return results, nil
 }

@@ -126,13 +126,10 @@ func (t *task) standard() {
 // describes reports whether anything is released that would stand in the
 // comments if the call had it.
 func (t *task) describes() bool {
-	return slices.ContainsFunc(t.release.Fields(), func(f consent.Field) bool {
-		switch f {
-		case consent.FieldTitle, consent.FieldTime, consent.FieldDirection, consent.FieldDisposition, consent.FieldMatchingEmails, consent.FieldMatchingPhones:
-			return false
-		}
-		return true
-	})
+	elsewhere := []consent.Field{
+		consent.FieldTitle, consent.FieldTime, consent.FieldDirection, consent.FieldDisposition, consent.FieldMatchingEmails, consent.FieldMatchingPhones,
+	}
+	return slices.ContainsFunc(t.release.Fields(), func(f consent.Field) bool { return !slices.Contains(elsewhere, f) })
 }
 
 // subject is the title, or what can be said without one.
@@ -177,7 +174,7 @@ func (t *task) link(found connectors.Targets) {
 	case unknown:
 		t.lose(mappings.Loss{Field: fieldOwner, Kind: mappings.Replaced, Detail: "no user in Salesforce has the owner's address; the task belongs to the connected user"})
 	}
-	for _, object := range strings.Split(found[targetHidden], ",") {
+	for object := range strings.SplitSeq(found[targetHidden], ",") {
 		if field := map[string]string{viaContact: fieldWho, viaLead: fieldWho, viaAccount: fieldWhat, viaOpportunity: fieldWhat}[object]; field != "" {
 			t.lose(mappings.Loss{Field: field, Kind: mappings.Dropped, Detail: "the connected user cannot see the " + object + " records of the org, or a field of theirs"})
 		}

@@ -137,7 +137,7 @@ func (s *Server) recordPage(rec *record) *pageData {
 		if v == nil || f.Name == "IsDeleted" || f.Name == "SystemModstamp" || (rec.object.name == "Task" && f.Name == "Description") {
 			continue
 		}
-		shown := shownField{Label: f.Label, Value: s.show(f, v)}
+		shown := shownField{Label: f.Label, Value: show(f, v)}
 		if other := s.d.reference(rec, f.Name); f.Type == Reference && other != nil {
 			to := s.link(other)
 			shown.Value, shown.Link = to.Name, &to
@@ -250,7 +250,7 @@ func (s *Server) activity(t *record) activity {
 	return a
 }
 
-func (s *Server) show(f *Field, v any) string {
+func show(f *Field, v any) string {
 	switch v := v.(type) {
 	case bool:
 		if v {
@@ -301,8 +301,8 @@ func firstParagraph(s string) string {
 }
 
 func plural(s string) string {
-	if strings.HasSuffix(s, "y") {
-		return strings.TrimSuffix(s, "y") + "ies"
+	if stem, ok := strings.CutSuffix(s, "y"); ok {
+		return stem + "ies"
 	}
 	return s + "s"
 }

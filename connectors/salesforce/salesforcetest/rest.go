@@ -301,7 +301,7 @@ func (s *Server) upsertMany(objectName, fieldName string, rows []inRow) (func(in
 			return failed(refuse("DUPLICATE_VALUE", "Duplicate external id specified: "+value, f.Name))
 		}
 		seen[strings.ToLower(value)] = true
-		id, created, _, err := s.upsert(o, f, value, row.fields)
+		id, created, err := s.upsert(o, f, value, row.fields)
 		if err != nil {
 			return failed(err)
 		}
@@ -325,24 +325,25 @@ func (s *Server) externalID(objectName, fieldName string) (*object, *Field, *rep
 }
 
 // upsert writes the record whose external id is value. Several such records
-// are an error, and their ids are returned.
-func (s *Server) upsert(o *object, f *Field, value string, fields map[string]any) (id string, created bool, several []string, err *RowError) {
+// are an error.
+func (s *Server) upsert(o *object, f *Field, value string, fields map[string]any) (id string, created bool, err *RowError) {
 	found := s.d.byExternalID(o, f, value)
 	switch len(found) {
 	case 0:
 		fields[f.Name] = value
 		rec, err := s.d.create(o, fields)
 		if err != nil {
-			return "", false, nil, err
+			return "", false, err
 		}
-		return rec.id, true, nil, nil
+		return rec.id, true, nil
 	case 1:
-		return found[0].id, false, nil, s.d.update(found[0], fields)
+		return found[0].id, false, s.d.update(found[0], fields)
 	}
+	var several []string
 	for _, r := range found {
 		several = append(several, r.id)
 	}
-	return "", false, several, refuse("DUPLICATE_EXTERNAL_ID", fmt.Sprintf("%s: more than one record found for external id field: %v", f.Name, several), f.Name)
+	return "", false, refuse("DUPLICATE_EXTERNAL_ID", fmt.Sprintf("%s: more than one record found for external id field: %v", f.Name, several), f.Name)
 }
 
 func (s *Server) deleteMany(r *http.Request) reply {
@@ -434,7 +435,7 @@ func (s *Server) createOne(o *object, body []byte) reply {
 	}
 	res := s.createRow(inRow{o, m})
 	if !res.Success {
-		return rowFailure(http.StatusBadRequest, res.Errors[0])
+		return rowFailure(res.Errors[0])
 	}
 	return reply{status: http.StatusCreated, body: res, rows: 1}
 }
@@ -457,12 +458,12 @@ func (s *Server) one(r *http.Request, o *object, id string, body []byte, version
 			return failure(http.StatusBadRequest, "JSON_PARSER_ERROR", "%s", err.Error())
 		}
 		if rowErr := s.d.update(rec, m); rowErr != nil {
-			return rowFailure(http.StatusBadRequest, rowErr)
+			return rowFailure(rowErr)
 		}
 		return reply{status: http.StatusNoContent, rows: 1}
 	case http.MethodDelete:
 		if rowErr := s.d.remove(rec); rowErr != nil {
-			return rowFailure(http.StatusBadRequest, rowErr)
+			return rowFailure(rowErr)
 		}
 		return reply{status: http.StatusNoContent, rows: 1}
 	}
@@ -535,9 +536,9 @@ func (s *Server) upsertOne(r *http.Request, o *object, f *Field, value string, b
 	if len(found) == 0 && r.URL.Query().Get("updateOnly") == "true" {
 		return failure(http.StatusNotFound, "NOT_FOUND", "The requested resource does not exist")
 	}
-	id, created, _, rowErr := s.upsert(o, f, value, m)
+	id, created, rowErr := s.upsert(o, f, value, m)
 	if rowErr != nil {
-		return rowFailure(http.StatusBadRequest, rowErr)
+		return rowFailure(rowErr)
 	}
 	status := http.StatusOK
 	if created {

@@ -603,7 +603,7 @@ func TestFaults(t *testing.T) {
 		c := newCaller(t)
 		c.s.Inject(Slow, 1)
 		client := &http.Client{Timeout: 200 * time.Millisecond}
-		r, err := http.NewRequestWithContext(t.Context(), "POST", c.s.URL+"/services/data/v67.0/sobjects/Task", strings.NewReader(`{"Subject":"x"}`))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.s.URL+"/services/data/v67.0/sobjects/Task", strings.NewReader(`{"Subject":"x"}`))
 		if err != nil {
 			t.Fatal(err)
 		}

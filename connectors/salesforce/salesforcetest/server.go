@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -235,8 +236,8 @@ func failure(status int, code, format string, args ...any) reply {
 	return reply{status: status, body: apiErrors{{Message: fmt.Sprintf(format, args...), Code: code}}}
 }
 
-func rowFailure(status int, e *RowError) reply {
-	return reply{status: status, body: apiErrors{{Message: e.Message, Code: e.Code, Fields: e.Fields}}}
+func rowFailure(e *RowError) reply {
+	return reply{status: http.StatusBadRequest, body: apiErrors{{Message: e.Message, Code: e.Code, Fields: e.Fields}}}
 }
 
 var versionPath = regexp.MustCompile(`^/services/data/v(\d+)\.0(/.*)?$`)
@@ -436,9 +437,7 @@ func (s *Server) write(w http.ResponseWriter, out reply) {
 	usage := fmt.Sprintf("api-usage=%d/%d", s.used, s.o.DailyLimit)
 	s.mu.Unlock()
 	w.Header().Set("Sforce-Limit-Info", usage)
-	for k, v := range out.header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), out.header)
 	if out.body == nil {
 		w.WriteHeader(out.status)
 		return

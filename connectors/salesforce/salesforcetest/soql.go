@@ -87,7 +87,7 @@ func lex(q string) ([]token, error) {
 					sym = s
 				}
 			}
-			if !strings.Contains("(),=<>!", sym[:1]) {
+			if strings.IndexByte("(),=<>!", sym[0]) < 0 {
 				r, _ := utf8.DecodeRuneInString(q)
 				return nil, malformed("unexpected token: '%c'", r)
 			}
