@@ -189,6 +189,44 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestSampleCalls renders the sample calls, which are lifelike and of several
+// languages, and posts those that may be shared.
+func TestSampleCalls(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("..", "..", "test", "testdata", "calls", "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d sample calls, %v", len(files), err)
+	}
+	ws := slacktest.New(t)
+	conn, a := open(t), account(t, ws)
+	for i, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var call hub.Call
+		if err := json.Unmarshal(raw, &call); err != nil {
+			t.Fatal(err)
+		}
+		if call.Visibility == hub.VisibilityPrivate || call.RecordingConsent == hub.ConsentDenied {
+			continue
+		}
+		it := item(consenttest.ReleaseIn(t, call.Language, call, usualFields()...))
+		checkMessage(t, render(t, it))
+		it.Key = strings.Repeat(string(rune('a'+i)), 26)
+		if out := send(t, conn, a, it); out.Class != connectors.Delivered {
+			t.Errorf("%s: %v", filepath.Base(file), out.Err)
+		}
+	}
+	html := get(t, ws.URL+"/archives/"+deals)
+	if n := strings.Count(html, "<h3>"); n != len(ws.Messages(deals)) || n == 0 {
+		t.Errorf("the page shows %d cards, want %d", n, len(ws.Messages(deals)))
+	}
+	if err := os.WriteFile(filepath.Join(t.ArtifactDir(), "samples.html"), []byte(html), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // checkMessage checks what must hold of every message: Slack's limits, no
 // markup but ours, and notifications and metadata that say nothing.
 func checkMessage(tb interface {

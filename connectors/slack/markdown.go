@@ -461,8 +461,9 @@ func (l line) fit(limit int) (text string, cut bool) {
 const lineWidth = 95
 
 // gist returns the beginning of Markdown as mrkdwn: at most that many lines of
-// a usual window. A heading at the start says little and is left out; one at
-// the end says nothing and is, too.
+// a usual window, cut at the end of a sentence where there is one. A heading at
+// the start says little and is left out; one at the end says nothing and is,
+// too.
 func gist(src string, lines int) (text string, cut bool) {
 	head, tail := split(src, maxSource)
 	defer func() { cut = cut || strings.TrimSpace(tail) != "" }()
@@ -472,15 +473,34 @@ func gist(src string, lines int) (text string, cut bool) {
 	}
 	var out []string
 	for i, l := range all {
-		if lines == 0 || l.heading && i > 0 && (i == len(all)-1 || lines == 1) {
+		if lines == 0 {
 			return strings.Join(out, "\n"), true
 		}
-		s, wasCut := l.fit(lines*lineWidth - 1)
+		if l.heading && i+1 < len(all) && all[i+1].heading {
+			continue // the one below it says more
+		}
+		limit := lines*lineWidth - 1
+		if t := l.text(); columns(t) > units(t)*3/2 {
+			limit /= 2
+		}
+		s, wasCut := l.fit(limit)
+		if wasCut && len(out) > 0 && !cutAtSentence(s) || l.heading && i > 0 && (lines == 1 || !fits(all[i+1:], lines-1)) {
+			return strings.Join(out, "\n"), true
+		}
 		out = append(out, s)
 		if wasCut {
 			return strings.Join(out, "\n"), true
 		}
-		lines -= (units(s) + lineWidth) / lineWidth
+		lines = max(0, lines-(columns(s)+lineWidth)/lineWidth)
 	}
 	return strings.Join(out, "\n"), false
+}
+
+// fits reports whether something of what follows a heading can be shown.
+func fits(following []line, lines int) bool {
+	if len(following) == 0 {
+		return false
+	}
+	s, cut := following[0].fit(lines*lineWidth - 1)
+	return !cut || cutAtSentence(s)
 }

@@ -20,6 +20,7 @@ func TestGist(t *testing.T) {
 		"heading alone":      {"# Overview", "*Overview*", false},
 		"heading within":     {"Text.\n## Next\nMore.", "Text.\n*Next*\nMore.", false},
 		"heading last":       {"Text.\n## Next", "Text.", true},
+		"headings":           {"Text.\n# A\n## B\nMore.", "Text.\n*B*\nMore.", false},
 		"underlined heading": {"Text.\n\nNext\n----\nMore.", "Text.\n*Next*\nMore.", false},
 		"rule":               {"One.\n\n---\n\nTwo.", "One.\nTwo.", false},
 		"bullets":            {"- a\n* b\n+ c", "• a\n• b\n• c", false},
@@ -62,6 +63,7 @@ func TestShorten(t *testing.T) {
 		want  string
 	}{
 		{"short", 5, "short"},
+		{"一つ目の文です。二つ目の文が続きます。", 14, "一つ目の文です。 …"},
 		{"One sentence here. Another one follows it.", 30, "One sentence here. …"},
 		{"no sentence ends in this long text", 20, "no sentence ends…"},
 		{"oneverylongwordwithoutspaces", 12, "oneverylon…"},

@@ -140,6 +140,28 @@ func TestOutsidersAreRefused(t *testing.T) {
 	}
 }
 
+// TestGuestsAreFoundOnEveryPage checks that no page of a large workspace or
+// channel is left out.
+func TestGuestsAreFoundOnEveryPage(t *testing.T) {
+	t.Parallel()
+	ws := slacktest.New(t, slacktest.Options{Users: []slacktest.User{}})
+	var members []string
+	for i := range 1200 {
+		id := fmt.Sprintf("U0%07d", i)
+		ws.AddUser(slacktest.User{ID: id, Guest: i == 1150})
+		members = append(members, id)
+	}
+	ws.ChangeChannel(deals, func(c *slacktest.Channel) { c.Members = members })
+	conn, a := open(t), account(t, ws)
+	out := send(t, conn, a, shared(t, 0, channel(deals)))
+	if out.Class != connectors.Rejected || out.Err.Code != "guests_in_channel" {
+		t.Errorf("%v (%v), want guests_in_channel", out.Class, out.Err)
+	}
+	if users, members := ws.Count("users.list"), ws.Count("conversations.members"); users != 2 || members != 2 {
+		t.Errorf("%d and %d requests, want two pages each", users, members)
+	}
+}
+
 func TestAllowExternal(t *testing.T) {
 	t.Parallel()
 	ws := slacktest.New(t)

@@ -147,6 +147,9 @@ func shortenBy(s string, limit int, cost func(rune) int) (string, bool) {
 		used += cost(r)
 		last = r
 		end = i + utf8.RuneLen(r)
+		if strings.ContainsRune("。！？", r) && used > room/2 {
+			sentence = end // no space follows in the languages that have these
+		}
 	}
 	switch {
 	case sentence > 0:
@@ -157,7 +160,23 @@ func shortenBy(s string, limit int, cost func(rune) int) (string, bool) {
 	return wholeCharacters(s, end) + ellipsis, true
 }
 
-func endsSentence(r rune) bool { return strings.ContainsRune(".!?…。！？:;", r) }
+func endsSentence(r rune) bool { return strings.ContainsRune(".!?…", r) }
+
+// cutAtSentence reports whether shorten found the end of a sentence for s.
+func cutAtSentence(s string) bool { return strings.HasSuffix(s, " "+ellipsis) }
+
+// columns returns how wide s is: the characters of Chinese, Japanese and
+// Korean take two columns each.
+func columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n++
+		if unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul) {
+			n++
+		}
+	}
+	return n
+}
 
 // wholeCharacters returns s up to end, or a little less where end would part a
 // character from the marks and joiners that belong to it.

@@ -111,21 +111,28 @@ func (m *Message) Visible() string {
 // gives.
 func DefaultChannels() []Channel {
 	return []Channel{
-		{ID: "C0DEALS01", Name: "deals", Topic: "Every customer call, minutes after it ended", Members: []string{"U0DANA001", "U0LUIS001"}},
+		{ID: "C0DEALS01", Name: "deals", Topic: "Every customer call, minutes after it ended", Members: []string{"U0DANA001", "U0TOMAS01"}},
 		{ID: "C0ENTERPR", Name: "enterprise", Topic: "Enterprise accounts", Members: []string{"U0DANA001"}},
-		{ID: "C0IBERIA1", Name: "ventas-iberia", Topic: "Llamadas de España y Portugal", Members: []string{"U0LUIS001"}},
+		{ID: "C0IBERIA1", Name: "ventas-iberia", Topic: "Llamadas de España y Portugal", Members: []string{"U0TOMAS01"}},
 		{ID: "C0PRIVATE", Name: "leadership", Private: true, Members: []string{"U0DANA001"}},
 		{ID: "C0SHARED1", Name: "ext-northwind", Topic: "Shared with Northwind", ExtShared: true, OtherTeams: []string{"T0NORTHW1"}, Members: []string{"U0DANA001", "U0PRIYA01"}},
 	}
 }
 
 // DefaultUsers returns the people of the workspace that a zero [Options]
-// gives.
+// gives: those of Acme in the sample calls, and one of another company.
 func DefaultUsers() []User {
 	return []User{
 		{ID: "U0DANA001", Name: "dana", RealName: "Dana Reyes", Title: "Account Executive", Email: "dana@acme.example"},
-		{ID: "U0LUIS001", Name: "luis", RealName: "Luis Ortega", Title: "Account Executive", Email: "luis@acme.example"},
-		{ID: "U0MEI0001", Name: "mei", RealName: "Mei Tanaka", Title: "Sales Engineer", Email: "mei@acme.example"},
+		{ID: "U0SAM0001", Name: "sam", RealName: "Sam Okafor", Title: "Solutions Engineer", Email: "sam@acme.example"},
+		{ID: "U0TOMAS01", Name: "tomas", RealName: "Tomás Iglesias", Title: "Account Manager", Email: "tomas@acme.example"},
+		{ID: "U0LENA001", Name: "lena", RealName: "Lena Vogt", Title: "Account Executive DACH", Email: "lena@acme.example"},
+		{ID: "U0CAMILLE", Name: "camille", RealName: "Camille Moreau", Title: "Account Executive", Email: "camille@acme.example"},
+		{ID: "U0RAFAEL1", Name: "rafael", RealName: "Rafael Nunes", Title: "Regional Director LATAM", Email: "rafael@acme.example"},
+		{ID: "U0AIKO001", Name: "aiko", RealName: "Aiko Tanaka", Title: "Account Executive", Email: "aiko@acme.example"},
+		{ID: "U0GREG001", Name: "greg", RealName: "Greg Whitman", Title: "Account Executive", Email: "greg@acme.example"},
+		{ID: "U0NOOR001", Name: "noor", RealName: "Noor Haddad", Title: "Partner Manager MEA", Email: "noor@acme.example"},
+		{ID: "U0MARTA01", Name: "marta", RealName: "Marta Lindqvist", Title: "VP Sales", Email: "marta@acme.example"},
 		{ID: "U0PRIYA01", Name: "priya", RealName: "Priya Shah", Email: "priya@northwind.example", TeamID: "T0NORTHW1", Stranger: true},
 	}
 }
