@@ -114,7 +114,9 @@ func (c *Conn) Reconcile(ctx context.Context, a Account, items []Item) []Finding
 	if !ok {
 		return make([]Finding, len(items))
 	}
-	return slices.Grow(r.Reconcile(ctx, a, items), len(items))[:len(items)]
+	found := make([]Finding, len(items)) // of those left out nothing can be told
+	copy(found, r.Reconcile(ctx, a, items))
+	return found
 }
 
 // Describe calls [Describer.Describe], or returns [ErrUnsupported].

@@ -179,10 +179,8 @@ func (s *shift) refresh(ctx context.Context) bool {
 	}
 	acc, err := s.d.cfg.Accounts.Refresh(ctx, s.lane.Org, s.config, s.acc.Version)
 	if err != nil {
-		if ve, ok := errors.AsType[*vault.Error](err); ok && (ve.Kind == vault.NeedsReauth || ve.Kind == vault.Gone) {
-			s.broken = true
-		} else {
-			s.pause = max(s.pause, 5*time.Second)
+		s.noToken(err)
+		if !s.broken {
 			s.d.cfg.Logger.WarnContext(ctx, "token not refreshed, the lane waits", "org", s.lane.Org, "connection", s.lane.Connection, "error", err)
 		}
 		return false
@@ -359,7 +357,12 @@ func (s *shift) decide(j *job) {
 		j.end(hub.StateWaiting, audit.TransferRetry, code(o.Err))
 		j.ending.Delay, j.ending.Uncounted = retryAfter(o.Err), true
 	case connectors.Unauthorized:
-		j.end(hub.StateHeld, audit.TransferHeld, string(consent.ConnectionBroken))
+		if s.broken {
+			j.end(hub.StateHeld, audit.TransferHeld, string(consent.ConnectionBroken))
+		} else { // there is another token, or will be
+			j.end(hub.StateWaiting, audit.TransferRetry, code(o.Err))
+			j.ending.Delay = max(s.pause, time.Second)
+		}
 		j.ending.Uncounted = true
 	case connectors.Rejected:
 		j.end(hub.StateDead, audit.TransferDead, code(o.Err))

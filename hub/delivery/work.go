@@ -261,10 +261,17 @@ func (s *shift) open(ctx context.Context) error {
 		return nil
 	}
 	s.noToken(err)
+	if s.broken {
+		for _, j := range s.jobs {
+			if j.ending == nil && !j.Unknown {
+				j.end(hub.StateHeld, audit.TransferHeld, string(consent.ConnectionBroken))
+			}
+		}
+	}
 	return err
 }
 
-// noToken decides what becomes of the batch when there is no token to use.
+// noToken decides what becomes of the lane when there is no token to use.
 func (s *shift) noToken(err error) {
 	s.pause = 10 * time.Second
 	e, ok := errors.AsType[*vault.Error](err)
@@ -279,11 +286,6 @@ func (s *shift) noToken(err error) {
 		s.pause = 5 * time.Minute
 	case vault.NeedsReauth, vault.Gone:
 		s.broken = true
-		for _, j := range s.jobs {
-			if j.ending == nil && !j.Unknown {
-				j.end(hub.StateHeld, audit.TransferHeld, string(consent.ConnectionBroken))
-			}
-		}
 	}
 }
 
