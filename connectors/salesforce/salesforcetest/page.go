@@ -132,7 +132,16 @@ func (s *Server) recordPage(rec *record) *pageData {
 	if rec.deleted {
 		p.Subtitle = "In the recycle bin"
 	}
+	// What people fill in comes first, what the system does last.
+	own, system := []*Field{}, []*Field{}
 	for _, f := range rec.object.fields {
+		if strings.HasSuffix(f.Name, "Date") && f.Type == DateTime || f.Name == "Id" || f.Name == "CreatedById" {
+			system = append(system, f)
+			continue
+		}
+		own = append(own, f)
+	}
+	for _, f := range slices.Concat(own, system) {
 		v := rec.value(s.d, f.Name)
 		if v == nil || f.Name == "IsDeleted" || f.Name == "SystemModstamp" || (rec.object.name == "Task" && f.Name == "Description") {
 			continue
