@@ -28,12 +28,11 @@ func TestI4I5Kill(t *testing.T) {
 		o.integrate(t, w.connectSalesforce(t, o), map[string]any{"object": "Task", "external_id_field": "Callbridge_Id__c"}, released()...)
 		all = append(all, o)
 	}
-	for _, u := range slacktest.DefaultUsers() {
-		if u.Email == "dana@acme.example" {
-			t.Log("owner known to the workspace")
-		}
+	for i := range owners {
+		w.slack.AddUser(slacktest.User{
+			ID: fmt.Sprintf("U0OWNER%02d", i), Name: fmt.Sprintf("owner%d", i), RealName: "Owner", Email: ownerOf(i),
+		})
 	}
-	w.slack.AddUser(slacktest.User{ID: "U0OWNER99", Name: "owner", RealName: "Owner", Email: "owner@acme.example"})
 
 	ctx, stop := context.WithCancel(t.Context())
 	accepted := make([]map[string]bool, orgs)
@@ -92,7 +91,9 @@ func TestI4I5Kill(t *testing.T) {
 	if delivered+ambiguous != 2*calls {
 		t.Errorf("%d transfers of %d calls came to an end, want %d", delivered+ambiguous, calls, 2*calls)
 	}
-	if len(records) != calls {
+	// The last call of each org may have been accepted although its answer was
+	// not waited for.
+	if len(records) < calls || len(records) > calls+orgs {
 		t.Errorf("%d records of %d accepted calls", len(records), calls)
 	}
 	if len(messages) < calls-ambiguous {
@@ -103,13 +104,19 @@ func TestI4I5Kill(t *testing.T) {
 	}
 }
 
+// owners is how many people the calls belong to: each has a direct message of
+// their own, as reps do.
+const owners = 40
+
+func ownerOf(n int) string { return fmt.Sprintf("owner%d@acme.example", n%owners) }
+
 // postUntil posts one call after the other and notes those that were accepted. A
 // call whose answer was lost is posted again: it must be accepted once.
 func postUntil(ctx context.Context, o *org, accepted map[string]bool) {
 	for n := 0; ctx.Err() == nil; n++ {
 		id := fmt.Sprintf("kill-%d", n)
 		doc := document(id)
-		doc["owner"] = map[string]any{"name": "Owner", "email": "owner@acme.example"}
+		doc["owner"] = map[string]any{"name": "Owner", "email": ownerOf(n)}
 		for ctx.Err() == nil {
 			status, answer, err := o.call(ctx, "POST", "/v1/calls", doc)
 			if err == nil && status == 202 && json.Valid(answer) {
