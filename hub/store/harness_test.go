@@ -24,10 +24,20 @@ import (
 	"github.com/optiwe/callbridge/test/redistest"
 )
 
+// tester is what the helpers need of a test; a *rapid.T has it as well.
+type tester interface {
+	Helper()
+	Context() context.Context
+	Error(...any)
+	Errorf(string, ...any)
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // harness is a store on an empty Redis.
 type harness struct {
 	*Store
-	tb   testing.TB
+	tb   tester
 	pass func(time.Duration) // lets time go by, by Redis' clock
 }
 
@@ -187,8 +197,8 @@ const (
 	fieldsOfCall = "title,summary"
 )
 
-func must[T any](v T, err error) func(testing.TB) T {
-	return func(tb testing.TB) T {
+func must[T any](v T, err error) func(tester) T {
+	return func(tb tester) T {
 		tb.Helper()
 		if err != nil {
 			tb.Fatal(err)
@@ -197,7 +207,7 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-func ok(tb testing.TB, err error) {
+func ok(tb tester, err error) {
 	tb.Helper()
 	if err != nil {
 		tb.Fatal(err)

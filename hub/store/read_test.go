@@ -201,7 +201,7 @@ func readAudit(t *testing.T, h *harness) {
 	w.consistent()
 }
 
-func must3[T any](v T, _ string, err error) func(testing.TB) T { return must(v, err) }
+func must3[T any](v T, _ string, err error) func(tester) T { return must(v, err) }
 
 func auditLoad(t *testing.T, h *harness) {
 	w := h.newWorld("org_a")

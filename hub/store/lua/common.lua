@@ -270,7 +270,7 @@ local function admit(org, x, after, grant, pace)
   local c = redis.call('HMGET', connkey(org, x.n), 'st', 'lease', 'pause')
   local why = ''
   x.s, x.cr = 'waiting', int(now)
-  if c[1] == 'disconnected' then x.s = 'waiting' -- claim settles it
+  if c[1] == 'disconnected' then why = '' -- claim settles it
   elseif o ~= 'active' then x.s, why = 'held', 'org_suspended'
   elseif c[1] ~= 'connected' then x.s, why = 'held', 'connection_broken' end
   redis.call('HSET', xkey(org, x.id), 'c', x.c, 'r', x.r, 'i', x.i, 'n', x.n, 'k', x.k, 'g', x.g, 'g0', grant,
@@ -288,8 +288,10 @@ local function admit(org, x, after, grant, pace)
   end
   if x.s == 'held' then
     note(org, 'transfer.held', 'hub', x, 'w', why)
+  elseif c[1] == 'disconnected' then
+    wake(org, x.n, now, c[2], 0)
   elseif after == '' then
-    if c[1] == 'disconnected' then wake(org, x.n, now, c[2], 0) else wake(org, x.n, now, c[2], c[3]) end
+    wake(org, x.n, now, c[2], c[3])
   end
 end
 
