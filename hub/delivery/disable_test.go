@@ -10,6 +10,7 @@ import (
 
 	"github.com/optiwe/callbridge/hub"
 	"github.com/optiwe/callbridge/hub/intake"
+	"github.com/optiwe/callbridge/test/redistest"
 	"github.com/optiwe/callbridge/test/stack"
 )
 
@@ -18,9 +19,14 @@ import (
 // was sent later than the answer says.
 func TestI1DisableDrains(t *testing.T) {
 	t.Parallel()
-	s := stack.New(t, stack.Options{})
-	chat := s.Integrate(t, s.ConnectSlack(t), `{"channel":"C0DEALS01"}`)
-	hook := s.Integrate(t, s.ConnectWebhook(t), `{}`)
+	redis := redistest.Start(t, redistest.Options{}) // the embedded one is too slow for so many
+	s := stack.New(t, stack.Options{Redis: redis.URL()})
+	conns := map[bool]hub.ConnectionID{true: s.ConnectSlack(t), false: s.ConnectWebhook(t)}
+	places := map[bool]string{true: `{"channel":"C0DEALS01"}`, false: `{}`}
+	ids := map[bool]hub.IntegrationID{}
+	for isChat, conn := range conns {
+		ids[isChat] = s.Integrate(t, conn, places[isChat])
+	}
 
 	ctx, stop := context.WithCancel(t.Context())
 	var load sync.WaitGroup
@@ -31,7 +37,6 @@ func TestI1DisableDrains(t *testing.T) {
 
 	rng := rand.New(rand.NewPCG(1, 2))
 	const races = 1000
-	ids := map[bool]hub.IntegrationID{true: chat, false: hook}
 	off := map[bool][]span{}
 	for race := range races {
 		isChat := race%2 == 0
@@ -43,7 +48,14 @@ func TestI1DisableDrains(t *testing.T) {
 		}
 		pause(time.Duration(rng.IntN(1000)) * time.Microsecond)
 		quiet.to = time.Now()
-		s.Enable(t, ids[isChat])
+		if race%50 < 2 { // an integration that was enabled a thousand times is not what is tested
+			if err := s.Admin.DeleteIntegration(t.Context(), s.Actor, ids[isChat]); err != nil {
+				t.Fatal(err)
+			}
+			ids[isChat] = s.Integrate(t, conns[isChat], places[isChat])
+		} else {
+			s.Enable(t, ids[isChat])
+		}
 		off[isChat] = append(off[isChat], quiet)
 	}
 	stop()
