@@ -32,7 +32,7 @@ func (s *Store) AcceptAll(ctx context.Context, rs []AcceptRequest) []AcceptAnswe
 		if err = s.scripts.accept.Load(ctx, s.rdb).Err(); err != nil {
 			return failed(out, err)
 		}
-		cmds, _ = s.pipeAccept(ctx, calls) //nolint:errcheck // each command has its own error, read below
+		cmds, _ = s.pipeAccept(ctx, calls)
 	}
 	for i, c := range cmds {
 		v, err := c.Result()

@@ -11,7 +11,7 @@ import (
 	"github.com/optiwe/callbridge/hub/audit"
 )
 
-const blocked = 9e15 // lua/common.lua
+const blocked = 1<<53 - 1 // lua/common.lua
 
 // consistent checks all that has to be true of an org's keys at every moment:
 // indexes, counters, lanes, lines, chains, the copy register and the audit log.
@@ -182,7 +182,7 @@ func (w *world) lanesHold(xs map[string]raw) {
 	active := w.hash(orgKey(w.org))["st"] == "active"
 	for c := range conns {
 		lane := w.zset(laneKey(w.org, hub.ConnectionID(c)))
-		due := blocked
+		due := float64(blocked)
 		for id, score := range lane {
 			x, open := want[c][id]
 			if !open {
@@ -209,7 +209,7 @@ func (w *world) lanesHold(xs map[string]raw) {
 			}
 		}
 	}
-	first := blocked
+	first := float64(blocked)
 	for _, score := range lines {
 		first = min(first, score)
 	}

@@ -180,8 +180,8 @@ func parseCopy(reg string, call hub.CallID, integ hub.IntegrationID) (Copy, erro
 		Call: call, Integration: integ, Connection: hub.ConnectionID(sc.N), Transfer: hub.TransferID(sc.X),
 		Released: sc.RD, Payload: sc.PD, At: time.UnixMilli(int64(sc.At)).UTC(),
 	}
-	c.Revision, _ = strconv.Atoi(sc.R.String()) //nolint:errcheck // written by our own script
-	c.Grant, _ = strconv.Atoi(sc.G.String())    //nolint:errcheck // written by our own script
+	c.Revision, _ = strconv.Atoi(sc.R.String())
+	c.Grant, _ = strconv.Atoi(sc.G.String())
 	if sc.RC != "" {
 		if err := json.Unmarshal([]byte(sc.RC), &c.Receipt); err != nil {
 			return Copy{}, fmt.Errorf("store: read the receipt of %s: %w", call, err)

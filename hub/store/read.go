@@ -79,7 +79,7 @@ func parseTransfer(id hub.TransferID, v []any) (Transfer, error) {
 
 // Transfer returns one transfer, or [ErrNotFound].
 func (s *Store) Transfer(ctx context.Context, org hub.OrgID, id hub.TransferID) (Transfer, error) {
-	ts, err := s.transfers(ctx, org, []string{string(id)})
+	ts, err := s.readTransfers(ctx, org, []string{string(id)})
 	if err != nil {
 		return Transfer{}, err
 	}
@@ -89,9 +89,9 @@ func (s *Store) Transfer(ctx context.Context, org hub.OrgID, id hub.TransferID) 
 	return ts[0], nil
 }
 
-// transfers reads transfers in one round trip; those that are not there are
+// readTransfers reads transfers in one round trip; those that are not there are
 // left out.
-func (s *Store) transfers(ctx context.Context, org hub.OrgID, ids []string) ([]Transfer, error) {
+func (s *Store) readTransfers(ctx context.Context, org hub.OrgID, ids []string) ([]Transfer, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -175,7 +175,7 @@ func (s *Store) Transfers(ctx context.Context, org hub.OrgID, f TransferFilter, 
 		for i, m := range members {
 			ids[i] = m.member
 		}
-		ts, err := s.transfers(ctx, org, ids)
+		ts, err := s.readTransfers(ctx, org, ids)
 		if err != nil {
 			return nil, "", err
 		}
@@ -205,7 +205,7 @@ func (s *Store) transfersOfCall(ctx context.Context, org hub.OrgID, f TransferFi
 		}
 		ids = ids[i+1:]
 	}
-	ts, err := s.transfers(ctx, org, ids)
+	ts, err := s.readTransfers(ctx, org, ids)
 	if err != nil {
 		return nil, "", err
 	}
@@ -276,7 +276,7 @@ func (s *Store) window(ctx context.Context, key string, cur *cursor, n int) ([]m
 		}
 		skip += int64(len(zs))
 		for _, z := range zs {
-			name, _ := z.Member.(string) //nolint:errcheck // go-redis gives members as strings
+			name, _ := z.Member.(string)
 			if z.Score == cur.score && name >= cur.member || len(out) == n {
 				continue // of the page before, or of the one after
 			}
@@ -319,7 +319,7 @@ func (s *Store) Call(ctx context.Context, org hub.OrgID, id hub.CallID) (Call, e
 	}
 	ids := strings.Fields(str(v[4]))
 	slices.Reverse(ids)
-	c.Transfers, err = s.transfers(ctx, org, ids)
+	c.Transfers, err = s.readTransfers(ctx, org, ids)
 	return c, err
 }
 

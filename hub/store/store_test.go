@@ -9,7 +9,7 @@ func TestStore(t *testing.T) {
 	eachBackend(t, func(t *testing.T, b backend) {
 		for _, group := range [][]testCase{acceptCases(), laneCases(), settleCases(), readCases(), configCases()} {
 			for _, c := range group {
-				t.Run(c.name, func(t *testing.T) { c.run(t, b.new(t)) }) //nolint:tparallel // they share a Redis
+				t.Run(c.name, func(t *testing.T) { c.run(t, b.new(t)) })
 			}
 		}
 	})

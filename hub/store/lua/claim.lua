@@ -150,7 +150,7 @@ end
 
 for _ = 1, 16 do
   local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-  if #first == 0 or tonumber(first[2]) > now then break end
+  if #first == 0 or score(first[2]) > now then break end
   local org = first[1]
   local active = redis.call('HGET', P .. 'org:' .. org, 'st') == 'active'
   local lanes = P .. 'lanes:' .. org

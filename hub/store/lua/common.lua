@@ -24,6 +24,14 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local function int(n) return string.format('%.0f', n) end
 
+-- score reads a score. Redis writes 1.8e12 as 1800000000000; miniredis as
+-- 1.8e+12, which its own Lua does not read.
+local function score(v)
+  local m, e = string.match(v, '^([%d.]+)e%+(%d+)$')
+  if m then return tonumber(m) * 10 ^ tonumber(e) end
+  return tonumber(v)
+end
+
 local function s(v) -- a Redis reply as a string, '' for nothing
   if not v then return '' end
   return v
@@ -102,12 +110,13 @@ end
 
 -- Lanes. A transfer that waits behind another one stands in its lane as well,
 -- so that a sweep meets it, with a due time that never comes.
-local BLOCKED = 9e15
+local BLOCKED = 9007199254740991 -- the greatest integer that a score keeps
 
 -- firstdue returns when the first transfer of the lane is due, nil for never.
 local function firstdue(org, conn)
   local first = redis.call('ZRANGE', lanekey(org, conn), 0, 0, 'WITHSCORES')
-  local due = tonumber(first[2] or BLOCKED)
+  if #first == 0 then return nil end
+  local due = score(first[2])
   if due >= BLOCKED then return nil end
   return due
 end
@@ -122,10 +131,10 @@ local function rescore(org, turn)
     redis.call('ZREM', P .. 'ready', org)
     return
   end
-  local due = math.max(tonumber(first[2]), now)
+  local due = math.max(score(first[2]), now)
   if not turn then
     local place = redis.call('ZSCORE', P .. 'ready', org)
-    if place and tonumber(place) <= now then return end
+    if place and score(place) <= now then return end
   end
   redis.call('ZADD', P .. 'ready', int(due), org)
 end
@@ -138,7 +147,7 @@ local function wake(org, conn, due, lease, pause)
   due = math.max(due, now, tonumber(pause or 0))
   local lanes = P .. 'lanes:' .. org
   local cur = redis.call('ZSCORE', lanes, conn)
-  if cur and tonumber(cur) <= due then return end
+  if cur and score(cur) <= due then return end
   redis.call('ZADD', lanes, int(due), conn)
   rescore(org, false)
 end
