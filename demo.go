@@ -23,7 +23,7 @@ func (p *program) demo() *cobra.Command {
 			}
 			o.Out = p.stdout
 			if f, ok := p.stdout.(*os.File); ok {
-				o.Terminal = term.IsTerminal(int(f.Fd())) && p.getenv("NO_COLOR") == "" //nolint:gosec // a file descriptor is a small number
+				o.Terminal = term.IsTerminal(int(f.Fd())) && p.getenv("NO_COLOR") == ""
 			}
 			o.Version, _ = buildVersion()
 			return demo.Run(cmd.Context(), o)

@@ -125,7 +125,7 @@ func (p *program) logger(s server.Settings) *slog.Logger {
 	format := s.LogFormat
 	if format == "" {
 		format = "json"
-		if f, ok := p.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor is a small number
+		if f, ok := p.stderr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 			format = "text"
 		}
 	}

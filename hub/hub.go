@@ -18,11 +18,16 @@ import (
 // a–z, 0–9, '-' and '_'; a call's id is chosen by its producer, see
 // [ValidCallID].
 type (
-	OrgID         string
-	ConnectionID  string
+	// OrgID names an org.
+	OrgID string
+	// ConnectionID names a connection.
+	ConnectionID string
+	// IntegrationID names an integration.
 	IntegrationID string
-	CallID        string
-	TransferID    string
+	// CallID names a call within its org.
+	CallID string
+	// TransferID names a transfer.
+	TransferID string
 )
 
 // Prefixes that tell people what an identifier names.
@@ -116,7 +121,7 @@ const (
 	StateErased     TransferState = "erased"     // the copy it made was removed again
 )
 
-// Transfers lists every state of a transfer in the order people meet them.
+// TransferStates lists every state of a transfer in the order people meet them.
 func TransferStates() []TransferState {
 	return []TransferState{
 		StateWaiting, StateSending, StateHeld, StateAmbiguous, StateDelivered,

@@ -104,7 +104,7 @@ type Principal struct {
 // key is found in the org's own configuration: nothing is looked up across orgs.
 
 // FormatKey returns the text of an API key.
-func formatKey(org hub.OrgID, id string, secret string) hub.Secret {
+func formatKey(org hub.OrgID, id, secret string) hub.Secret {
 	return hub.NewSecret("cb_" + string(org) + "_" + id + "_" + secret)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -77,18 +78,18 @@ func (s *Service) ImportConnection(ctx context.Context, p Principal, in Import) 
 	return s.Connection(ctx, p.Org, c.ID)
 }
 
-var slackTeam = regexp.MustCompile(`^[TE][A-Z0-9]{1,30}$`) //nolint:gochecknoglobals // a compiled constant
+var slackTeam = regexp.MustCompile(`^[TE][A-Z0-9]{1,30}$`)
 
 // importTokens checks what was brought and makes tokens of it.
 func (s *Service) importTokens(d connectors.Descriptor, in Import) (oauth.Tokens, []hub.FieldError) {
 	var wrong []hub.FieldError
 	t := oauth.Tokens{Access: in.AccessToken, Refresh: in.RefreshToken, Facts: map[string]string{}}
 	pointer, base := "/url", in.URL
-	switch {
-	case in.Provider == providerSalesforce:
+	switch in.Provider {
+	case providerSalesforce:
 		pointer, base = "/instance_url", in.InstanceURL
 		t.Facts[oauth.FactLoginURL] = s.cfg.SalesforceLoginURL
-	case in.Provider == providerSlack:
+	case providerSlack:
 		pointer, base = "", strings.TrimSuffix(s.cfg.SlackAPIURL, "/")
 		if in.TeamID != "" && !slackTeam.MatchString(in.TeamID) {
 			wrong = append(wrong, field("/team_id", "must be a Slack team id such as T024BE7LD"))
@@ -152,9 +153,7 @@ func (s *Service) saveConnection(ctx context.Context, p Principal, in Import, t 
 		id.AccountID = in.TeamID
 	}
 	facts := t.Facts
-	for k, v := range id.Facts {
-		facts[k] = v
-	}
+	maps.Copy(facts, id.Facts)
 	name := in.Name
 	if name == "" {
 		name = id.AccountName

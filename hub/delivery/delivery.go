@@ -102,7 +102,7 @@ func (d *Delivery) mapping(c *connectors.Conn, g consent.Grant, route json.RawMe
 	}
 	key := grantKey{g.Integration, g.Number}
 	if v, ok := d.mappings.Load(key); ok {
-		m, _ := v.(*mappings.Mapping) //nolint:errcheck // nothing else is ever stored
+		m, _ := v.(*mappings.Mapping)
 		return m, nil
 	}
 	m, err := compileMapping(c, g, route)

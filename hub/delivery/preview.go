@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/optiwe/callbridge/connectors"
 	"github.com/optiwe/callbridge/hub"
@@ -71,7 +72,7 @@ func MakePreview(ctx context.Context, r PreviewRequest) (Preview, error) {
 		return p, fmt.Errorf("preview: %w", err)
 	}
 	p.Payload = payload.Body
-	p.Losses = append(losses[:len(losses):len(losses)], payload.Losses...)
+	p.Losses = slices.Concat(losses, payload.Losses)
 	return p, nil
 }
 

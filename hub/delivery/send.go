@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/optiwe/callbridge/connectors"
@@ -20,9 +21,9 @@ func (s *shift) send(ctx context.Context, begun []*job) {
 	ctx, cancel := context.WithTimeout(ctx, s.d.cfg.PushTimeout)
 	defer cancel()
 	s.attempt(ctx, begun)
-	if again := s.refused(begun); len(again) > 0 && s.refresh(ctx) {
+	if again := refused(begun); len(again) > 0 && s.refresh(ctx) {
 		s.attempt(ctx, again)
-		if still := s.refused(again); len(still) > 0 {
+		if still := refused(again); len(still) > 0 {
 			s.breakConnection(ctx, still[0].outcome.Err)
 		}
 	}
@@ -113,7 +114,7 @@ func (s *shift) render(j *job) bool {
 		})
 		return false
 	}
-	j.item.Payload = connectors.Payload{Body: p.Body, Losses: append(losses[:len(losses):len(losses)], p.Losses...)}
+	j.item.Payload = connectors.Payload{Body: p.Body, Losses: slices.Concat(losses, p.Losses)}
 	return true
 }
 
@@ -159,7 +160,7 @@ func itemsOf(jobs []*job) []connectors.Item {
 
 // refused returns the jobs whose token was refused, if a refresh may help. Where
 // it cannot, the connection is marked.
-func (s *shift) refused(jobs []*job) []*job {
+func refused(jobs []*job) []*job {
 	var again []*job
 	for _, j := range jobs {
 		if j.outcome.Class == connectors.Unauthorized {
@@ -284,9 +285,9 @@ func (s *shift) judge(ctx context.Context, jobs []*job) {
 				s.ambiguous(j, f.Err)
 				continue
 			}
-			s.again(j, "not_arrived")
+			again(j, "not_arrived")
 		case connectors.Repeatable:
-			s.again(j, "repeatable")
+			again(j, "repeatable")
 		case connectors.CannotTell:
 			s.cannotTell(j, f.Err)
 		}
@@ -301,11 +302,11 @@ func (s *shift) arrived(j *job, f connectors.Finding) {
 	}
 	j.ending.Payload = j.item.Payload.Body
 	j.ending.Losses = j.item.Payload.Losses
-	j.ending.Expire = s.expiry(j)
+	j.ending.Expire = expiry(j)
 	s.ok = true
 }
 
-func (s *shift) again(j *job, reason string) {
+func again(j *job, reason string) {
 	j.end(hub.StateWaiting, audit.TransferRetry, reason)
 	j.ending.Err = j.outcome.Err
 	if !j.Unknown {
@@ -332,7 +333,7 @@ func (s *shift) ambiguous(j *job, e *connectors.Error) {
 	s.d.cfg.Metrics.finished(s.lane.Provider, string(hub.StateAmbiguous), connectors.Unknown.String())
 }
 
-func (s *shift) expiry(j *job) time.Duration {
+func expiry(j *job) time.Duration {
 	return time.Duration(j.grant.Terms.ExpiresAfterDays) * 24 * time.Hour
 }
 
@@ -348,8 +349,8 @@ func (s *shift) decide(j *job) {
 			j.ending.Receipt = j.item.Receipt
 		}
 		j.ending.Payload = j.item.Payload.Body
-		j.ending.Losses = append(j.item.Payload.Losses[:len(j.item.Payload.Losses):len(j.item.Payload.Losses)], o.Losses...)
-		j.ending.Expire = s.expiry(j)
+		j.ending.Losses = slices.Concat(j.item.Payload.Losses, o.Losses)
+		j.ending.Expire = expiry(j)
 	case connectors.Transient:
 		j.end(hub.StateWaiting, audit.TransferRetry, code(o.Err))
 		j.ending.Delay = backoff(j.Attempts + 1)
@@ -367,7 +368,7 @@ func (s *shift) decide(j *job) {
 	case connectors.Rejected:
 		j.end(hub.StateDead, audit.TransferDead, code(o.Err))
 	case connectors.Gone:
-		s.gone(j)
+		gone(j)
 	case connectors.Unknown: // lookInto has ended it, but for a class that came after
 		s.ambiguous(j, o.Err)
 	}
@@ -377,7 +378,7 @@ func (s *shift) decide(j *job) {
 
 // gone ends a job whose copy somebody removed at the provider. It is not made
 // again: whoever removed it had a reason.
-func (s *shift) gone(j *job) {
+func gone(j *job) {
 	if j.item.Kind == hub.KindErase {
 		j.end(hub.StateDelivered, audit.TransferDelivered, "gone_already")
 		return

@@ -116,7 +116,7 @@ func (s *shift) run(ctx, stopping context.Context) error {
 		return err
 	}
 	if stopping.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // what has not begun is handed back by finish
 	}
 	begun, err := s.begin(ctx)
 	if err != nil || len(begun) == 0 {

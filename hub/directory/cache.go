@@ -79,7 +79,7 @@ func (c *Cache) Reload(ctx context.Context, org hub.OrgID) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, _ := v.(*Snapshot) //nolint:errcheck // nothing else is ever returned
+	s, _ := v.(*Snapshot)
 	return s, nil
 }
 
@@ -140,7 +140,7 @@ func (s *Snapshot) Policy(i *Integration, number int) (*consent.Policy, error) {
 	key := policyKey{i.ID, number}
 	if s.policies != nil {
 		if v, ok := s.policies.m.Load(key); ok {
-			p, _ := v.(*consent.Policy) //nolint:errcheck // nothing else is ever stored
+			p, _ := v.(*consent.Policy)
 			return p, nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,8 +91,8 @@ func (d *demo) onClose(f func() error) { d.closes = append(d.closes, f) }
 
 func (d *demo) close() error {
 	var errs []error
-	for i := len(d.closes) - 1; i >= 0; i-- {
-		errs = append(errs, d.closes[i]())
+	for _, c := range slices.Backward(d.closes) {
+		errs = append(errs, c())
 	}
 	return errors.Join(errs...)
 }

@@ -116,15 +116,15 @@ func (d *demo) outcome(ctx context.Context, sh share) (string, error) {
 	if t.Kind == hub.KindUpdate {
 		verb = "edited in place"
 	}
-	text := d.s.good("✓") + fmt.Sprintf(" %-11s", name) + d.s.good(verb) + "  " + d.place(sh.Provider, t.Receipt)
+	text := []string{d.s.good("✓") + fmt.Sprintf(" %-11s", name) + d.s.good(verb) + "  " + d.place(sh.Provider, t.Receipt)}
 	for _, l := range t.Losses {
 		note := l.Field + " " + l.Kind
 		if l.Detail != "" {
 			note += ": " + l.Detail
 		}
-		text += "\n" + strings.Repeat(" ", 17) + d.s.dim(note)
+		text = append(text, strings.Repeat(" ", 17)+d.s.dim(note))
 	}
-	return text, nil
+	return strings.Join(text, "\n"), nil
 }
 
 // settled waits until a transfer has come to an end.
@@ -154,7 +154,7 @@ func (d *demo) place(provider string, receipt map[string]string) string {
 	if provider == "slack" {
 		for _, m := range d.slack.Messages(receipt["channel"]) {
 			if m.TS == receipt["ts"] {
-				return "card in #" + d.channelName(receipt["channel"])
+				return "card in #" + channelName(receipt["channel"])
 			}
 		}
 		return "nowhere to be seen"
@@ -179,7 +179,7 @@ func (d *demo) place(provider string, receipt map[string]string) string {
 	return "call logged on " + strings.Join(on, ", ")
 }
 
-func (d *demo) channelName(id string) string {
+func channelName(id string) string {
 	w, err := samples.LoadWorkspace()
 	if err == nil {
 		for _, c := range w.Channels {
@@ -196,7 +196,7 @@ const postBatch = 100
 // generated posts generated calls in batches and watches until all have come to
 // an end.
 func (d *demo) generated(ctx context.Context) error {
-	calls := samples.Generate(rand.New(rand.NewPCG(1, uint64(d.o.Calls))), d.o.Calls) //nolint:gosec // sample data
+	calls := samples.Generate(rand.New(rand.NewPCG(1, uint64(d.o.Calls))), d.o.Calls)
 	d.s.title(fmt.Sprintf("%d generated calls", len(calls)))
 	c := newCheck(d)
 	posted := bar{s: d.s, what: "posted", total: len(calls), last: -1}

@@ -58,7 +58,7 @@ func TestContract(t *testing.T) {
 	if len(items(a, "shares")) != 0 {
 		t.Errorf("shares without any integration: %v", a)
 	}
-	time.Sleep(300 * time.Millisecond)
+	<-time.After(300 * time.Millisecond)
 	if w.salesforce.Requests() != quietSalesforce || len(w.slack.Requests()) != quietSlack || w.webhook.Requests() != 0 {
 		t.Error("something left although nothing was enabled")
 	}
@@ -200,7 +200,7 @@ func TestCanary(t *testing.T) {
 	corrected := document("c1")
 	corrected["summary"] = "They want a pilot in spring. Security asks for a questionnaire."
 	o.must(t, 202, "POST", "/v1/calls", corrected)
-	time.Sleep(2 * time.Second)
+	<-time.After(2 * time.Second)
 	bad := document("bad id with spaces priya@northwind.example")
 	o.must(t, 422, "POST", "/v1/calls", bad)
 

@@ -43,7 +43,7 @@ func TestI4I5Kill(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 1))
 	for range kills {
-		time.Sleep(time.Duration(200+rng.IntN(600)) * time.Millisecond)
+		<-time.After(time.Duration(200+rng.IntN(600)) * time.Millisecond)
 		s.kill()
 		s = w.serve(t, log)
 	}
@@ -123,9 +123,9 @@ func postUntil(ctx context.Context, o *org, accepted map[string]bool) {
 				accepted[id] = true
 				break
 			}
-			time.Sleep(20 * time.Millisecond)
+			<-time.After(20 * time.Millisecond)
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 }
 
@@ -143,7 +143,7 @@ func (o *org) drain(t *testing.T) {
 		if open == 0 {
 			return
 		}
-		time.Sleep(50 * time.Millisecond)
+		<-time.After(50 * time.Millisecond)
 	}
 	t.Fatal("transfers are still open two minutes after the last kill")
 }

@@ -337,7 +337,7 @@ func (o *org) await(t *testing.T, callID string) []map[string]any {
 		if open == 0 {
 			return list
 		}
-		time.Sleep(25 * time.Millisecond)
+		<-time.After(25 * time.Millisecond)
 	}
 	t.Fatalf("transfers of %s are still open after 30 s", callID)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -296,14 +297,12 @@ func (s *Stack) Await(tb testing.TB, id hub.TransferID, states ...hub.TransferSt
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		t := s.Transfer(tb, id)
-		for _, st := range states {
-			if t.State == st {
-				return t
-			}
+		if slices.Contains(states, t.State) {
+			return t
 		}
 		if time.Now().After(deadline) {
 			tb.Fatalf("transfer %s is %s (%s %s %s), want one of %v", id, t.State, t.Reason, t.ErrCode, t.ErrDetail, states)
 		}
-		time.Sleep(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond)
 	}
 }
