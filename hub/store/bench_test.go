@@ -15,7 +15,7 @@ func benchWorld(b *testing.B, o redistest.Options) *world {
 	b.Helper()
 	redistest.Require(b)
 	s := redistest.Start(b, o)
-	return newHarness(b, dial(b, s.URL()), sleep).newWorld("org_a")
+	return newHarness(b, connectTo(b, s.URL()), sleep).newWorld("org_a")
 }
 
 // benchRequests are calls of 2 kB, each shared by one integration.

@@ -115,7 +115,7 @@ func TestDialRefuses(t *testing.T) {
 func TestDialErrorsHoldNoPassword(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"redis://u:hunter2@127.0.0.1:1", "redis+sentinel://u:hunter2@127.0.0.1:1/m", "redis+cluster://u:hunter2@127.0.0.1:1"} {
-		h := newHarness(t, dial(t, address), sleep)
+		h := newHarness(t, connectTo(t, address), sleep)
 		for name, err := range map[string]error{
 			"write": h.Writable(t.Context()), "load": errOf(h.LoadOrg(t.Context(), "org_a")), "facts": errOf(h.Facts(t.Context())),
 		} {
@@ -130,7 +130,7 @@ func FuzzDial(f *testing.F) {
 	for _, s := range []string{
 		"redis://localhost", "rediss://u:p@h:1/2", "redis+sentinel://a,b:2/m?db=1", "redis+cluster://[::1]:1,h", "redis://u:p%41@h", "redis://@", "://",
 	} {
-		f.Add(s, "hunter2")
+		f.Add(s, "p@/?#%:")
 	}
 	f.Fuzz(func(t *testing.T, address, password string) {
 		_, o, err := parseAddress(address)
@@ -140,12 +140,10 @@ func FuzzDial(f *testing.F) {
 			}
 			return
 		}
-		// A password that nobody would choose does not come back.
-		if len(password) >= 7 && !strings.Contains("redis address host:port percent-encoded known database number", password) {
-			_, _, err = parseAddress("redis://u:" + password + "@" + address)
-			if err != nil && strings.Contains(err.Error(), password) {
-				t.Errorf("the error of %q holds the password: %v", address, err)
-			}
+		// No part of it comes back, whatever a password holds that was not encoded.
+		_, _, err = parseAddress("redis://u:hunter2" + password + "@" + address)
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("the error of %q holds the password: %v", address, err)
 		}
 	})
 }
@@ -171,7 +169,7 @@ func TestFacts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Start(t, c.o)
-			h := newHarness(t, dial(t, s.URL()), sleep)
+			h := newHarness(t, connectTo(t, s.URL()), sleep)
 			got := must(h.Facts(t.Context()))(t)
 			if !strings.HasPrefix(got.Version, "7.") && olderVersion(got.Version, "7.0") {
 				t.Errorf("version %q", got.Version)
@@ -192,7 +190,7 @@ func TestFactsOfACluster(t *testing.T) {
 	t.Parallel()
 	redistest.Require(t)
 	c := redistest.StartCluster(t, 3, 0)
-	h := newHarness(t, dial(t, "redis+cluster://"+strings.Join(c.Addrs(), ",")), sleep)
+	h := newHarness(t, connectTo(t, "redis+cluster://"+strings.Join(c.Addrs(), ",")), sleep)
 	want := Facts{Persistent: true, AppendFsync: "always", Eviction: "noeviction", Role: "master"}
 	check := func() {
 		t.Helper()
@@ -241,7 +239,7 @@ func TestSentinel(t *testing.T) {
 	t.Parallel()
 	redistest.Require(t)
 	s := redistest.StartSentinel(t)
-	c := dial(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+s.MasterName())
+	c := connectTo(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+s.MasterName())
 	w := newHarness(t, c, sleep).newWorld("org_a")
 	w.acceptOne("c1", "x")
 	w.drain()

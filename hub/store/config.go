@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -225,11 +226,7 @@ func (o *ops) op(args ...string) { o.list = append(o.list, args) }
 
 // name is the key of that kind, without the shard's prefix.
 func (o *ops) name(kind string, ids ...string) string {
-	n := kind + ":" + string(o.org)
-	for _, id := range ids {
-		n += ":" + id
-	}
-	return n
+	return strings.Join(append([]string{kind, string(o.org)}, ids...), ":")
 }
 
 // raw hands bytes over beside the JSON and returns what stands for them in it.

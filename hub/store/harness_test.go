@@ -83,7 +83,7 @@ func openMini(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
 	tb.Cleanup(m.Close)
 	at := epoch()
 	m.SetTime(at)
-	c := dial(tb, "redis://"+m.Addr())
+	c := connectTo(tb, "redis://"+m.Addr())
 	return c, func(d time.Duration) {
 		at = at.Add(d)
 		m.SetTime(at)
@@ -95,10 +95,10 @@ func openMini(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
 func openRunning(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
 	tb.Helper()
 	m := miniredis.RunT(tb)
-	return dial(tb, "redis://"+m.Addr()), sleep
+	return connectTo(tb, "redis://"+m.Addr()), sleep
 }
 
-func dial(tb testing.TB, address string) redis.UniversalClient {
+func connectTo(tb testing.TB, address string) redis.UniversalClient {
 	tb.Helper()
 	c, err := Dial(address)
 	if err != nil {
@@ -124,7 +124,7 @@ func sleep(d time.Duration) {
 func emptied(address string) func(testing.TB) (redis.UniversalClient, func(time.Duration)) {
 	return func(tb testing.TB) (redis.UniversalClient, func(time.Duration)) {
 		tb.Helper()
-		c := dial(tb, address)
+		c := connectTo(tb, address)
 		flush := func(ctx context.Context, n redis.Cmdable) error { return n.FlushAll(ctx).Err() }
 		var err error
 		if cc, ok := c.(*redis.ClusterClient); ok {

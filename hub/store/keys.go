@@ -12,7 +12,7 @@ import (
 // prefix of KEYS[1].
 //
 //	cb:{NN}:orgs                    zset  org -> when it was made, ms
-//	cb:{NN}:org:<org>               hash  doc (sealed), st, ver, keyset (wrapped), aseq, open, chg
+//	cb:{NN}:org:<org>               hash  doc (sealed), st, ver, keyset (wrapped), aseq, open, chg, noted
 //	cb:{NN}:keys:<org>              hash  key id -> sealed key record
 //	cb:{NN}:secrets:<org>           hash  secret id -> sealed signing secret
 //	cb:{NN}:conns:<org>             set   connection ids
@@ -20,10 +20,11 @@ import (
 //	cb:{NN}:integs:<org>            set   integration ids
 //	cb:{NN}:integ:<org>:<integ>     hash  doc (sealed), en, gr, fly (transfers being sent)
 //	cb:{NN}:grants:<org>:<integ>    list  sealed grants, oldest first
-//	cb:{NN}:call:<org>:<call>       hash  rev, dg, ct (sealed), sh, xl, open, x:<integ>
-//	cb:{NN}:xfer:<org>:<transfer>   hash  a transfer
-//	cb:{NN}:lane:<org>:<conn>       zset  transfer -> when it is due, ms
-//	cb:{NN}:pace:<org>:<conn>       hash  pace key -> next free slot, ms
+//	cb:{NN}:call:<org>:<call>       hash  rev, dg, ct (sealed), sh, tok, keep, gone, xl (all transfers),
+//	                                      open, x:<integ> (the last transfer there)
+//	cb:{NN}:xfer:<org>:<transfer>   hash  a transfer, see lua/common.lua
+//	cb:{NN}:lane:<org>:<conn>       zset  open transfer -> when it is due, ms; never, while it waits behind another one
+//	cb:{NN}:pace:<org>:<conn>       hash  pace key -> tickets of that place, see lua/claim.lua
 //	cb:{NN}:lanes:<org>             zset  connection -> when its lane is due, or its lease ends
 //	cb:{NN}:ready                   zset  org -> when its first lane is due
 //	cb:{NN}:audit:<org>             stream

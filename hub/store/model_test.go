@@ -161,7 +161,7 @@ func (m *model) behindModel(prev *modelTransfer, to hub.TransferState) *modelTra
 	return nil
 }
 
-func (m *model) admitModel(x *modelTransfer, after *modelTransfer) {
+func (m *model) admitModel(x, after *modelTransfer) {
 	x.state = hub.StateWaiting
 	if m.conns[x.conn] != hub.Disconnected && (!m.active || m.conns[x.conn] != hub.Connected) {
 		x.state = hub.StateHeld
@@ -658,7 +658,7 @@ func (m *model) healAndDrain() {
 	}
 	m.consistent()
 	for id, x := range m.allTransfers() {
-		if raw(x).open() || x["s"] == "ambiguous" {
+		if x.open() || x["s"] == "ambiguous" {
 			m.t.Fatalf("%s is %s for ever (%s, behind %q)", id, x["s"], x["w"], x["af"])
 		}
 	}

@@ -69,9 +69,19 @@ func listTransfers(t *testing.T, h *harness) {
 	slices.Reverse(all)
 	for _, n := range []int{1, 4, 25, 100} {
 		for _, f := range []TransferFilter{
-			{}, {Integration: intA}, {Integration: intB}, {State: hub.StateWaiting}, {State: hub.StateDead}, {State: hub.StateSending},
-			{State: hub.StateDelivered}, {State: hub.StateHeld}, {State: hub.StateErased}, {State: hub.StateWaiting, Integration: intB},
-			{Call: "c3"}, {Call: "c3", Integration: intB}, {Call: "nobody"},
+			{},
+			{Integration: intA},
+			{Integration: intB},
+			{State: hub.StateWaiting},
+			{State: hub.StateDead},
+			{State: hub.StateSending},
+			{State: hub.StateDelivered},
+			{State: hub.StateHeld},
+			{State: hub.StateErased},
+			{State: hub.StateWaiting, Integration: intB},
+			{Call: "c3"},
+			{Call: "c3", Integration: intB},
+			{Call: "nobody"},
 		} {
 			var got, want []hub.TransferID
 			for _, x := range pages(t, n, func(p Page) ([]Transfer, string, error) { return w.Transfers(t.Context(), w.org, f, p) }) {
@@ -146,8 +156,14 @@ func readAudit(t *testing.T, h *harness) {
 	all := w.entries()
 	for _, n := range []int{1, 3, 50, 500} {
 		for _, f := range []AuditFilter{
-			{}, {Type: audit.CallAccepted}, {Type: "transfer."}, {Type: "transfer"}, {Integration: intB}, {Call: "c2"},
-			{Type: audit.ShareWithheld, Call: "c2"}, {Type: audit.TransferBegin, Integration: intB},
+			{},
+			{Type: audit.CallAccepted},
+			{Type: "transfer."},
+			{Type: "transfer"},
+			{Integration: intB},
+			{Call: "c2"},
+			{Type: audit.ShareWithheld, Call: "c2"},
+			{Type: audit.TransferBegin, Integration: intB},
 		} {
 			var want []audit.Entry
 			for _, e := range all {

@@ -44,10 +44,8 @@ func sweep(t *testing.T, h *harness) {
 	l := w.claim()
 	w.begin(l)
 	behind := w.acceptOne("sending", "y")
-	waiting := w.acceptOne("waiting", "x")
 	w.enable("int_c", conA)
-	other := w.accept("waiting", "y", w.share(intA), Share{Integration: "int_c", Connection: conA, Grant: 1, OK: true, Transfer: "tr_other"})
-	waiting = other[0]
+	waiting := w.accept("waiting", "y", w.share(intA), Share{Integration: "int_c", Connection: conA, Grant: 1, OK: true, Transfer: "tr_other"})[0]
 	do := func(what Sweep, integ hub.IntegrationID, want int) {
 		t.Helper()
 		if n := must(w.SweepLane(t.Context(), w.org, conA, what, integ, "why", actor))(t); n != want {
