@@ -127,6 +127,7 @@ func (a *API) register() {
 	a.registerSecrets()
 	a.registerOrg()
 	a.registerFields()
+	describeShared(a.huma.OpenAPI().Components.Schemas)
 }
 
 // Document returns the OpenAPI document, as GET /openapi.json does.

@@ -80,7 +80,7 @@ func parse(body []byte) (any, error) {
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	p := parser{d: d}
+	p := parser{body: body, d: d}
 	v := p.value("", 0)
 	if p.err == nil {
 		if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -98,6 +98,7 @@ func parse(body []byte) (any, error) {
 
 // parser keeps the first error, after which nothing is read any more.
 type parser struct {
+	body  []byte
 	d     *json.Decoder
 	wrong []hub.FieldError
 	err   error
@@ -128,7 +129,7 @@ func (p *parser) value(pointer string, depth int) any {
 	switch t := p.token().(type) {
 	case json.Delim:
 		if depth == maxDepth {
-			p.err = invalidInput(hub.FieldError{Pointer: pointer, Detail: "is nested too deep"})
+			p.err = wrongBody(p.body, []hub.FieldError{{Pointer: pointer, Detail: "is nested too deep"}})
 			return nil
 		}
 		if t == '{' {

@@ -122,10 +122,13 @@ func decodeCall(body []byte) (hub.Call, error) {
 
 // wrongBody tells a body that is no JSON from one that has wrong members.
 func wrongBody(body []byte, wrong []hub.FieldError) error {
-	if len(wrong) == 1 && wrong[0].Pointer == "" && !json.Valid(body) {
+	switch {
+	case json.Valid(body):
+		return invalidInput(wrong...)
+	case wrong[0].Pointer == "":
 		return newProblem(http.StatusBadRequest, codeMalformedJSON, "The body cannot be read: "+wrong[0].Detail+".")
 	}
-	return invalidInput(wrong...)
+	return malformed("it is not closed, or nested deeper than any parser should go")
 }
 
 // idempotencyKey returns the key as intake is told it: apart from those of
