@@ -168,7 +168,9 @@ func TestRevokedKey(t *testing.T) {
 		"a wrong call":       func(c *client) *reply { return c.post("/v1/calls", `{}`) },
 		"no JSON":            func(c *client) *reply { return c.post("/v1/calls", `{`) },
 		"a wrong key header": func(c *client) *reply { return c.post("/v1/calls", aCall("call-1"), header{"Idempotency-Key": "ü"}) },
-		"a batch":            func(c *client) *reply { return c.post("/v1/calls:batch", map[string]any{"calls": []any{aCall("call-4")}}) },
+		"a batch": func(c *client) *reply {
+			return c.post("/v1/calls:batch", map[string]any{"calls": []any{aCall("call-4")}})
+		},
 		"a batch of nothing": func(c *client) *reply { return c.post("/v1/calls:batch", map[string]any{"calls": []any{}}) },
 		"a batch, all wrong": func(c *client) *reply { return c.post("/v1/calls:batch", map[string]any{"calls": []any{1}}) },
 		"reading":            func(c *client) *reply { return c.get("/v1/calls/call-1") },

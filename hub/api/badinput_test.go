@@ -18,7 +18,7 @@ func wrongCalls() map[string]struct {
 		change  map[string]any
 		pointer string
 	}{}
-	add := func(name string, member string, pointer string, value any) {
+	add := func(name, member, pointer string, value any) {
 		out[name] = struct {
 			change  map[string]any
 			pointer string

@@ -87,7 +87,8 @@ func TestBatch(t *testing.T) {
 	}
 	tooLarge := `{"id":"call-huge","summary":"` + strings.Repeat("x", maxCall) + `"}`
 	parts := []any{
-		aCall("call-1"), aCall("call-2", map[string]any{"visibility": "private"}), map[string]any{"id": "call-3"},
+		aCall("call-1"), aCall("call-2", map[string]any{"visibility": "private"}),
+		map[string]any{"id": "call-3"},
 		aCall("call-1"), aCall("call-1", map[string]any{"title": "Corrected"}), 7, json.RawMessage(tooLarge), big,
 	}
 	a := c.post("/v1/calls:batch", map[string]any{"calls": parts})
@@ -193,7 +194,7 @@ func TestGetCallOfHeldAndSuperseded(t *testing.T) {
 		"/shares/0/reason_text": "The organisation's account is suspended. The call is shared when it is active again.",
 	})
 	c.post("/v1/calls", aCall("call-1", map[string]any{"title": "Corrected"})).is(http.StatusAccepted)
-	c.get("/v1/transfers/"+first.text("/shares/0/transfer_id")).is(http.StatusOK).want(map[string]any{"/state": "superseded"})
+	c.get("/v1/transfers/" + first.text("/shares/0/transfer_id")).is(http.StatusOK).want(map[string]any{"/state": "superseded"})
 	c.do(http.MethodPatch, "/v1/org", map[string]any{"state": "active"}).is(http.StatusOK)
 	c.get("/v1/calls/call-1").is(http.StatusOK).want(map[string]any{"/revision": 2, "/shares/0/transfer/state": "waiting", "/shares/0/reason": nil})
 }
@@ -216,7 +217,7 @@ func TestLifeOfACall(t *testing.T) {
 		t.Errorf("transfer: %s", a.body)
 	}
 	for _, query := range []string{"", "?call_id=call-1", "?email=PRIYA@northwind.example", "?phone=%2B1%20415%20555%200123", "?email=dana@acme.example&limit=1"} {
-		auditor.get("/v1/copies"+query).is(http.StatusOK).want(map[string]any{
+		auditor.get("/v1/copies" + query).is(http.StatusOK).want(map[string]any{
 			"/items/0/call_id": "call-1", "/items/0/integration_id": id, "/items/0/provider": "webhook", "/items/0/transfer_id": transferID,
 			"/items/0/revision": 1, "/items/0/grant": 1, "/items/0/payload_digest": a.text("/payload_digest"), "/next_cursor": nil,
 		})
@@ -226,7 +227,7 @@ func TestLifeOfACall(t *testing.T) {
 
 	update := c.post("/v1/calls", aCall("call-1", map[string]any{"title": "Corrected"})).is(http.StatusAccepted).text("/shares/0/transfer_id")
 	eventually(t, "corrected", func() bool { return auditor.get("/v1/transfers/"+update).text("/state") == "delivered" })
-	auditor.get("/v1/transfers/"+update).want(map[string]any{"/kind": "update", "/revision": 2})
+	auditor.get("/v1/transfers/" + update).want(map[string]any{"/kind": "update", "/revision": 2})
 
 	erased := c.do(http.MethodDelete, "/v1/calls/call-1", nil).is(http.StatusAccepted)
 	if again := c.do(http.MethodDelete, "/v1/calls/call-1", nil).is(http.StatusAccepted); again.text("/erasure_id") != erased.text("/erasure_id") {

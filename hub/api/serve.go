@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -121,7 +122,8 @@ func (a *API) recovered(ctx context.Context, x *exchange) {
 // dispatch hands the request to its route, or says why there is none.
 func (a *API) dispatch(x *exchange) {
 	h, pattern := a.mux.Handler(x.r)
-	if pattern != "" {
+	clean := path.Clean(x.r.URL.Path) == x.r.URL.Path // the mux would redirect to the clean one
+	if pattern != "" && clean {
 		x.route = pattern
 		a.mux.ServeHTTP(x.w, x.r)
 		return
@@ -129,7 +131,7 @@ func (a *API) dispatch(x *exchange) {
 	// The mux knows which methods the path has, and says so in its own answer.
 	probe := &probe{header: http.Header{}}
 	h.ServeHTTP(probe, x.r)
-	if probe.status == http.StatusMethodNotAllowed {
+	if clean && probe.status == http.StatusMethodNotAllowed {
 		allow := probe.header.Get("Allow")
 		a.refuse(x.r.Context(), x.w, newProblem(http.StatusMethodNotAllowed, codeMethod, "This address takes "+allow+" only.").with("Allow", allow))
 		return

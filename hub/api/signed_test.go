@@ -69,20 +69,28 @@ func TestWrongSignatures(t *testing.T) {
 	nobody := *c
 	nobody.org = "org_nobody"
 	wild := *c
-	wild.org = "..%2F..%2Forg_acme"
+	wild.org = "No%20Org!"
 	now := time.Now()
 	before := c.redis.Dump()
 	const another = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 	for name, try := range map[string]func(*client) *reply{
-		"another secret":     func(c *client) *reply { return c.signedWith(another, "msg_1", now, aCall("call-1")) },
-		"stale":              func(c *client) *reply { return c.signedWith(c.signing, "msg_1", now.Add(-6*time.Minute), aCall("call-1")) },
-		"from the future":    func(c *client) *reply { return c.signedWith(c.signing, "msg_1", now.Add(6*time.Minute), aCall("call-1")) },
-		"another id":         func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-id": "msg_2"}) },
-		"another time":       func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-timestamp": strconv.FormatInt(now.Unix()-7, 10)}) },
-		"no id":              func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-id": ""}) },
-		"no time":            func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-timestamp": ""}) },
-		"no signature":       func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-signature": ""}) },
-		"another version":    func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-signature": "v2,AAAA"}) },
+		"another secret": func(c *client) *reply { return c.signedWith(another, "msg_1", now, aCall("call-1")) },
+		"stale": func(c *client) *reply {
+			return c.signedWith(c.signing, "msg_1", now.Add(-6*time.Minute), aCall("call-1"))
+		},
+		"from the future": func(c *client) *reply {
+			return c.signedWith(c.signing, "msg_1", now.Add(6*time.Minute), aCall("call-1"))
+		},
+		"another id": func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-id": "msg_2"}) },
+		"another time": func(c *client) *reply {
+			return c.signed("msg_1", aCall("call-1"), header{"webhook-timestamp": strconv.FormatInt(now.Unix()-7, 10)})
+		},
+		"no id":        func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-id": ""}) },
+		"no time":      func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-timestamp": ""}) },
+		"no signature": func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-signature": ""}) },
+		"another version": func(c *client) *reply {
+			return c.signed("msg_1", aCall("call-1"), header{"webhook-signature": "v2,AAAA"})
+		},
 		"a rubbish id":       func(c *client) *reply { return c.signed("msg_1", aCall("call-1"), header{"webhook-id": "a b"}) },
 		"wrong, and no call": func(c *client) *reply { return c.signedWith(another, "msg_1", now, "no call") },
 	} {
