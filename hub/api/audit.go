@@ -37,7 +37,7 @@ func (a *API) listAudit(ctx context.Context, who admin.Principal, p *auditQuery)
 	f := store.AuditFilter{Type: audit.Type(p.Type), Integration: hub.IntegrationID(p.IntegrationID), Call: hub.CallID(p.CallID)}
 	entries, next, err := a.cfg.Admin.Audit(ctx, who.Org, f, pg)
 	if err != nil {
-		return list[audit.Entry]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[audit.Entry]{}, err
 	}
 	return listOf(entries, next, func(e audit.Entry) audit.Entry { return e }), nil
 }

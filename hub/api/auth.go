@@ -73,7 +73,7 @@ func (a *API) identify(ctx context.Context, x *exchange, fresh bool) error {
 			with("WWW-Authenticate", `Bearer realm="callbridge", error="invalid_token"`)
 	}
 	if err != nil {
-		return err //nolint:wrapcheck // says what it did itself
+		return err
 	}
 	a.regulars.add(x.bearer)
 	return nil

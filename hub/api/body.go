@@ -34,7 +34,7 @@ func readBody(x *exchange, limit int64) ([]byte, error) {
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(x.w, r.Body, limit))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, err //nolint:wrapcheck // problemOf knows it
+		return nil, err
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 		return nil, newProblem(http.StatusRequestTimeout, codeTimeout, "The body took too long to arrive. Send it again.")
@@ -60,8 +60,8 @@ func checkMediaType(h http.Header) error {
 	if err != nil {
 		return wrong
 	}
-	json := mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
-	if charset := params["charset"]; !json || charset != "" && !strings.EqualFold(charset, "utf-8") {
+	isJSON := mediaType == "application/json" || strings.HasPrefix(mediaType, "application/") && strings.HasSuffix(mediaType, "+json")
+	if charset := params["charset"]; !isJSON || charset != "" && !strings.EqualFold(charset, "utf-8") {
 		return wrong
 	}
 	return nil

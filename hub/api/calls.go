@@ -100,7 +100,7 @@ func (a *API) postCall(ctx context.Context, x *exchange, _ *idempotent) ([]byte,
 	if err == nil {
 		var call hub.Call
 		if call, err = decodeCall(x.body); err == nil {
-			return a.cfg.Intake.Accept(ctx, x.who.Org, intake.Request{ //nolint:wrapcheck // problemOf knows its errors
+			return a.cfg.Intake.Accept(ctx, x.who.Org, intake.Request{
 				Actor: x.who.Actor, Key: x.who.Key, Call: call, Body: x.body, IdempotencyKey: key,
 			})
 		}
@@ -268,11 +268,11 @@ type callQuery struct {
 func (a *API) getCall(ctx context.Context, who admin.Principal, p *callQuery) (callStatus, error) {
 	c, err := a.cfg.Admin.Call(ctx, who.Org, hub.CallID(p.ID))
 	if err != nil {
-		return callStatus{}, err //nolint:wrapcheck // problemOf knows its errors
+		return callStatus{}, err
 	}
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return callStatus{}, err //nolint:wrapcheck // problemOf knows its errors
+		return callStatus{}, err
 	}
 	v := callStatus{
 		CallID: c.ID, Revision: c.Revision, Status: "accepted", AcceptedAt: timeOrNull(c.At),
@@ -344,5 +344,5 @@ type erasure struct {
 
 func (a *API) eraseCall(ctx context.Context, who admin.Principal, p *callID) (erasure, error) {
 	id, err := a.cfg.Admin.EraseCall(ctx, who, hub.CallID(p.ID))
-	return erasure{id}, err //nolint:wrapcheck // problemOf knows its errors
+	return erasure{id}, err
 }

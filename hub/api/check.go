@@ -85,7 +85,7 @@ func (c *checker) union(s *huma.Schema, v any, pointer string) {
 		c.fail(at, "is required")
 		return
 	}
-	text, _ := name.(string) //nolint:errcheck // what is no string names nothing
+	text, _ := name.(string) // what is no string names nothing
 	ref, ok := s.Discriminator.Mapping[text]
 	if !ok {
 		c.fail(at, "must be one of "+strings.Join(slices.Sorted(maps.Keys(s.Discriminator.Mapping)), ", "))

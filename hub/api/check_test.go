@@ -132,9 +132,18 @@ func TestCallSchema(t *testing.T) {
 	values := rapid.OneOf(
 		rapid.Map(texts, func(s string) any { return s }),
 		rapid.SampledFrom([]any{
-			nil, 0, 1, -1, 0.5, 172_800, true, []any{}, []any{"x"}, map[string]any{}, "inbound", "video", "private", "denied", "en-US",
-			"https://a.example/x", "HTTP://a.example", "2026-11-20T15:00:00Z", map[string]any{"email": "a@b.example"}, []any{map[string]any{"side": "internal", "phone": "+14155550123"}},
-			[]any{map[string]any{"text": "x", "due_on": "2026-11-20"}}, []any{map[string]any{"email": "a@b.example", "share": 1}}, map[string]any{"account_id": "001"}, map[string]any{"a_1": "x"},
+			nil, 0, 1, -1, 0.5, 172_800, true,
+			[]any{},
+			[]any{"x"},
+			map[string]any{},
+			"inbound", "video", "private", "denied", "en-US",
+			"https://a.example/x", "HTTP://a.example", "2026-11-20T15:00:00Z",
+			map[string]any{"email": "a@b.example"},
+			[]any{map[string]any{"side": "internal", "phone": "+14155550123"}},
+			[]any{map[string]any{"text": "x", "due_on": "2026-11-20"}},
+			[]any{map[string]any{"email": "a@b.example", "share": 1}},
+			map[string]any{"account_id": "001"},
+			map[string]any{"a_1": "x"},
 		}),
 	)
 	members := rapid.SampledFrom([]string{

@@ -211,7 +211,7 @@ func (a *API) registerConnections() {
 	}, func(ctx context.Context, who admin.Principal, p *Page) (list[connection], error) {
 		all, err := a.cfg.Admin.Connections(ctx, who.Org)
 		if err != nil {
-			return list[connection]{}, err //nolint:wrapcheck // problemOf knows its errors
+			return list[connection]{}, err
 		}
 		return cut(*p, all, func(c *directory.Connection) string { return string(c.ID) }, a.viewConnection)
 	})
@@ -221,7 +221,7 @@ func (a *API) registerConnections() {
 	}, func(ctx context.Context, who admin.Principal, p *connectionID) (connection, error) {
 		c, err := a.cfg.Admin.Connection(ctx, who.Org, hub.ConnectionID(p.ID))
 		if err != nil {
-			return connection{}, err //nolint:wrapcheck // problemOf knows its errors
+			return connection{}, err
 		}
 		return a.viewConnection(c), nil
 	})
@@ -241,7 +241,7 @@ func (a *API) importConnection(ctx context.Context, who admin.Principal, _ *none
 		URL: b.URL, Secret: b.Secret.Secret,
 	})
 	if err != nil {
-		return connection{}, err //nolint:wrapcheck // problemOf knows its errors
+		return connection{}, err
 	}
 	return a.viewConnection(c), nil
 }

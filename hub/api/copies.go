@@ -50,12 +50,12 @@ func (a *API) listCopies(ctx context.Context, who admin.Principal, p *copyQuery)
 	}
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return list[copyView]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[copyView]{}, err
 	}
 	f := admin.CopyFilter{Call: hub.CallID(p.CallID), Email: p.Email, Phone: p.Phone}
 	cs, next, err := a.cfg.Admin.Copies(ctx, who.Org, f, p.store())
 	if err != nil {
-		return list[copyView]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[copyView]{}, err
 	}
 	view := func(c store.Copy) copyView {
 		v := copyView{

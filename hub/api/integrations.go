@@ -169,7 +169,7 @@ type patch[T any] struct {
 // UnmarshalJSON implements [json.Unmarshaler].
 func (p *patch[T]) UnmarshalJSON(b []byte) error {
 	p.set = true
-	return json.Unmarshal(b, &p.value) //nolint:wrapcheck // decode leaves its text out
+	return json.Unmarshal(b, &p.value)
 }
 
 func (p *patch[T]) pointer() *T {
@@ -195,7 +195,7 @@ type changedIntegration struct {
 func (c *changedIntegration) UnmarshalJSON(b []byte) error {
 	members := map[string]json.RawMessage{}
 	if err := json.Unmarshal(b, &members); err != nil {
-		return err //nolint:wrapcheck // decode leaves its text out
+		return err
 	}
 	for name, to := range map[string]json.Unmarshaler{
 		"connection_id": &c.ConnectionID, "name": &c.Name, "fields": &c.Fields, "when": &c.When,
@@ -203,7 +203,7 @@ func (c *changedIntegration) UnmarshalJSON(b []byte) error {
 	} {
 		if raw, ok := members[name]; ok {
 			if err := to.UnmarshalJSON(raw); err != nil {
-				return err //nolint:wrapcheck // decode leaves its text out
+				return err
 			}
 		}
 	}
@@ -309,7 +309,7 @@ func (a *API) registerIntegrations() {
 		request: example(`{"accepted_terms":"2020-05-01"}`), answer: example(grantExample),
 	}, func(ctx context.Context, who admin.Principal, p *integrationID, b *enabling) (grant, error) {
 		g, err := a.cfg.Admin.EnableIntegration(ctx, who, hub.IntegrationID(p.ID), b.AcceptedTerms)
-		return viewGrant(g), err //nolint:wrapcheck // problemOf knows its errors
+		return viewGrant(g), err
 	})
 	handleBody(a, op{
 		pattern: "POST /v1/integrations/{id}/disable", id: "disableIntegration", tag: tagIntegrations, summary: "Disable an integration",
@@ -324,7 +324,7 @@ func (a *API) oneIntegration(ctx context.Context, who admin.Principal, i *direct
 	}
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return integration{}, err //nolint:wrapcheck // problemOf knows its errors
+		return integration{}, err
 	}
 	return viewIntegration(snap, i, lang), nil
 }
@@ -350,7 +350,7 @@ func (a *API) createIntegration(ctx context.Context, who admin.Principal, p *Lan
 func (a *API) listIntegrations(ctx context.Context, who admin.Principal, p *integrationsQuery) (list[integration], error) {
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return list[integration]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[integration]{}, err
 	}
 	return cut(p.Page, snap.Integrations, func(i *directory.Integration) string { return string(i.ID) },
 		func(i *directory.Integration) integration { return viewIntegration(snap, i, p.lang()) })
@@ -383,7 +383,7 @@ func (a *API) changeIntegration(ctx context.Context, who admin.Principal, p *int
 func (a *API) listGrants(ctx context.Context, who admin.Principal, p *grantsQuery) (list[grant], error) {
 	i, err := a.cfg.Admin.Integration(ctx, who.Org, hub.IntegrationID(p.ID))
 	if err != nil {
-		return list[grant]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[grant]{}, err
 	}
 	return cut(p.Page, i.Grants, func(g consent.Grant) string { return strconv.Itoa(g.Number) }, viewGrant)
 }
@@ -391,15 +391,17 @@ func (a *API) listGrants(ctx context.Context, who admin.Principal, p *grantsQuer
 func (a *API) disableIntegration(ctx context.Context, who admin.Principal, p *integrationID, b *disabling) (drained, error) {
 	wait := b.Wait != nil && *b.Wait
 	if wait {
-		// Where the server's own deadline cannot be moved, it holds.
-		deadline := time.Now().Add(disableWait + 10*time.Second)
-		if err := http.NewResponseController(current(ctx).w).SetWriteDeadline(deadline); err != nil {
-			a.log.DebugContext(ctx, "write deadline not moved", "request_id", RequestID(ctx), "error", err)
+		// Both deadlines: the server goes on reading, to notice a client that
+		// leaves, and takes the end of its time to read for one. Where they
+		// cannot be moved, they hold.
+		deadline, rc := time.Now().Add(disableWait+10*time.Second), http.NewResponseController(current(ctx).w)
+		if err := errors.Join(rc.SetReadDeadline(deadline), rc.SetWriteDeadline(deadline)); err != nil {
+			a.log.DebugContext(ctx, "deadlines not moved", "request_id", RequestID(ctx), "error", err)
 		}
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, disableWait)
 		defer cancel()
 	}
 	d, err := a.cfg.Admin.DisableIntegration(ctx, who, hub.IntegrationID(p.ID), wait)
-	return drained{Drained: d.Drained, At: timeOrNull(d.At)}, err //nolint:wrapcheck // problemOf knows its errors
+	return drained{Drained: d.Drained, At: timeOrNull(d.At)}, err
 }

@@ -49,7 +49,7 @@ func (a *API) registerKeys() {
 	}, func(ctx context.Context, who admin.Principal, _ *none, b *newKey) (madeKey, error) {
 		k, err := a.cfg.Admin.CreateKey(ctx, who, hub.Role(b.Role), b.Name)
 		if err != nil {
-			return madeKey{}, err //nolint:wrapcheck // problemOf knows its errors
+			return madeKey{}, err
 		}
 		return madeKey{APIKey: viewKey(k.Key), Key: k.Text.Reveal()}, nil
 	})
@@ -59,7 +59,7 @@ func (a *API) registerKeys() {
 	}, func(ctx context.Context, who admin.Principal, p *Page) (list[APIKey], error) {
 		snap, err := a.cfg.Admin.Org(ctx, who.Org)
 		if err != nil {
-			return list[APIKey]{}, err //nolint:wrapcheck // problemOf knows its errors
+			return list[APIKey]{}, err
 		}
 		id := func(k directory.Key) string { return k.ID }
 		all := sortedBy(slices.Collect(maps.Values(snap.Keys)), func(k directory.Key) time.Time { return k.CreatedAt }, id)

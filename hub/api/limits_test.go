@@ -48,7 +48,7 @@ func TestBodiesThatAreTooLarge(t *testing.T) {
 		ok(t, err)
 		req.Header.Set("Content-Type", "application/json")
 		req.Header.Set("Authorization", "Bearer "+c.key)
-		res, err = http.DefaultClient.Do(req)
+		res, err = new(http.Client).Do(req)
 		if err != nil { // the server closes the connection on who goes on sending
 			continue
 		}
@@ -94,7 +94,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 		if ct != "" {
 			req.Header.Set("Content-Type", ct)
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := new(http.Client).Do(req)
 		ok(t, err)
 		res.Body.Close()
 		if res.StatusCode != status {
@@ -304,7 +304,7 @@ func TestProblemOf(t *testing.T) {
 		{fmt.Errorf("x: %w", context.DeadlineExceeded), 503, codeStore},
 		{fmt.Errorf("x: %w", io.EOF), 503, codeStore},
 		{fmt.Errorf("x: %w", &net.OpError{Op: "dial", Err: errors.New("x")}), 503, codeStore},
-		{fmt.Errorf("x: %w", errors.New("READONLY You can't write against a read only replica.")), 503, codeStore},
+		{fmt.Errorf("x: %w", errors.New("READONLY You can't write against a read only replica")), 503, codeStore},
 		{fmt.Errorf("x: %w", errors.New("redis: connection pool timeout")), 503, codeStore},
 		{fmt.Errorf("x: %w", errors.New("WRONGTYPE Operation against a key")), 500, codeInternal},
 		{errors.New("priya@northwind.example"), 500, codeInternal},
@@ -324,7 +324,9 @@ func TestProblemOf(t *testing.T) {
 func TestPanics(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
-	c.api.mux.HandleFunc("GET /v1/panic", func(http.ResponseWriter, *http.Request) { panic("token cb_secret of priya@northwind.example") })
+	c.api.mux.HandleFunc("GET /v1/panic", func(http.ResponseWriter, *http.Request) {
+		panic("token cb_secret of priya@northwind.example") //nolint:forbidigo // what the test is about
+	})
 	rec := httptest.NewRecorder()
 	req := httptest.NewRequest(http.MethodGet, "/v1/panic", nil)
 	req.Header.Set("X-Request-Id", "my-request.7")

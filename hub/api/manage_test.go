@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -104,7 +105,7 @@ func TestIntegration(t *testing.T) {
 		"/grant": 1, "/fields/2": nil, "/draft/fields/2": "participants.emails", "/draft/widens": true,
 		"/draft/changes/0/kind": "field_added", "/draft/changes/0/widens": true, "/draft/changes/0/text": "Participants' e-mail addresses is shared too.",
 	})
-	if got := c.get(path + "?lang=es").text("/draft/changes/0/text"); !strings.HasPrefix(got, "Se comparte") {
+	if got := c.get(path + "?lang=es").text("/draft/changes/0/text"); !strings.HasPrefix(got, "Se ") {
 		t.Errorf("in Spanish: %q", got)
 	}
 	c.post(path+"/enable", map[string]any{"accepted_terms": testTerms}).is(http.StatusOK).want(map[string]any{"/grant": 2})
@@ -141,13 +142,20 @@ func TestDisableWaits(t *testing.T) {
 	<-c.gate.arrived
 	path := "/v1/integrations/" + id + "/disable"
 	c.post(path, nil).is(http.StatusOK).want(map[string]any{"/drained": false})
+	// The server's own deadlines are shorter than the wait.
+	hasty := httptest.NewUnstartedServer(c.api)
+	hasty.Config.ReadTimeout, hasty.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
+	hasty.Start()
+	t.Cleanup(hasty.Close)
+	there := *c.replica
+	there.url = hasty.URL
 	done := make(chan *reply)
-	go func() { done <- c.post(path, map[string]any{"wait": true}) }()
+	go func() { done <- c.at(&there).post(path, map[string]any{"wait": true}) }()
 	eventually(t, "it waits", func() bool { return strings.Count(c.log.String(), `"route":"POST /v1/integrations/{id}/disable"`) == 1 })
 	select {
 	case a := <-done:
 		t.Fatalf("answered %s while a message was in flight", a.body)
-	case <-time.After(50 * time.Millisecond):
+	case <-time.After(600 * time.Millisecond):
 	}
 	c.gate.open()
 	a := (<-done).is(http.StatusOK).want(map[string]any{"/drained": true})
@@ -161,14 +169,14 @@ func TestDestinationIsLookedAt(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
 	conn := c.post("/v1/connections", map[string]any{"provider": "slack", "access_token": c.slack.Token()}).is(http.StatusCreated).text("/id")
-	make := func(channel string) *reply {
+	enabled := func(channel string) *reply {
 		id := c.post("/v1/integrations", map[string]any{
 			"connection_id": conn, "name": "Sales", "fields": []any{"title", "summary"}, "destination": map[string]any{"channel": channel},
 		}).is(http.StatusCreated).text("/id")
 		return c.post("/v1/integrations/"+id+"/enable", map[string]any{"accepted_terms": testTerms})
 	}
-	make("C0SALES01").is(http.StatusOK)
-	a := make("C0SHARED1")
+	enabled("C0SALES01").is(http.StatusOK)
+	a := enabled("C0SHARED1")
 	if a.status != http.StatusUnprocessableEntity || !a.pointsAt("/destination") {
 		t.Errorf("a channel that outsiders read: %d %s", a.status, a.body)
 	}

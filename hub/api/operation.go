@@ -55,7 +55,7 @@ func (a *API) humaConfig() huma.Config {
 		{Name: tagSystem, Description: "For operators and tools."},
 	}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		keyScheme: {Type: "http", Scheme: "bearer", BearerFormat: "cb_<org>_<key>_<secret>", Description: "An API key of the org."},
+		keyScheme: {Type: "http", Scheme: "bearer", BearerFormat: "cb_…", Description: "An API key of the org."},
 	}
 	return c
 }

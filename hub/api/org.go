@@ -37,7 +37,7 @@ func (a *API) registerOrg() {
 		request: example(`{"state":"suspended"}`), answer: example(orgExample),
 	}, func(ctx context.Context, who admin.Principal, _ *none, b *orgPatch) (orgView, error) {
 		if err := a.cfg.Admin.SetOrgState(ctx, who, hub.OrgState(b.State)); err != nil {
-			return orgView{}, err //nolint:wrapcheck // problemOf knows its errors
+			return orgView{}, err
 		}
 		return a.viewOrg(ctx, who)
 	})
@@ -46,7 +46,7 @@ func (a *API) registerOrg() {
 func (a *API) viewOrg(ctx context.Context, who admin.Principal) (orgView, error) {
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return orgView{}, err //nolint:wrapcheck // problemOf knows its errors
+		return orgView{}, err
 	}
 	o := snap.Org
 	return orgView{

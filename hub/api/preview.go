@@ -77,7 +77,7 @@ func (a *API) preview(ctx context.Context, who admin.Principal, p *integrationQu
 	}
 	res, err := a.cfg.Admin.PreviewIntegration(ctx, who, hub.IntegrationID(p.ID), r)
 	if err != nil {
-		return previewAnswer{}, err //nolint:wrapcheck // problemOf knows its errors
+		return previewAnswer{}, err
 	}
 	d := res.Decision
 	v := previewAnswer{

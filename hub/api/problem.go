@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
@@ -42,10 +43,11 @@ var (
 	_ huma.ContentTypeFilter = (*problem)(nil)
 )
 
-func (p *problem) Error() string             { return p.Code + ": " + p.Detail }
-func (p *problem) GetStatus() int            { return p.Status }
-func (p *problem) GetHeaders() http.Header   { return p.header }
-func (p *problem) ContentType(string) string { return problemType }
+// Error implements error, and the others what huma asks.
+func (p *problem) Error() string           { return p.Code + ": " + p.Detail }
+func (p *problem) GetStatus() int          { return p.Status }
+func (p *problem) GetHeaders() http.Header { return p.header }
+func (*problem) ContentType(string) string { return problemType }
 
 // The codes of problems. Refusals of connectors and of package admin add their
 // own.
@@ -252,9 +254,7 @@ func (a *API) problem(ctx context.Context, err error) *problem {
 // refuse answers with a problem.
 func (a *API) refuse(ctx context.Context, w http.ResponseWriter, err error) {
 	p := a.problem(ctx, err)
-	for name, values := range p.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.header)
 	w.Header().Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	if err := json.NewEncoder(w).Encode(p); err != nil {

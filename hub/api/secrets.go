@@ -38,7 +38,7 @@ func (a *API) registerSecrets() {
 	}, func(ctx context.Context, who admin.Principal, _ *none) (madeSecret, error) {
 		s, err := a.cfg.Admin.CreateSigningSecret(ctx, who)
 		if err != nil {
-			return madeSecret{}, err //nolint:wrapcheck // problemOf knows its errors
+			return madeSecret{}, err
 		}
 		return madeSecret{SigningSecret: viewSecret(s), Secret: s.Secret.Reveal()}, nil
 	})
@@ -48,7 +48,7 @@ func (a *API) registerSecrets() {
 	}, func(ctx context.Context, who admin.Principal, p *Page) (list[SigningSecret], error) {
 		snap, err := a.cfg.Admin.Org(ctx, who.Org)
 		if err != nil {
-			return list[SigningSecret]{}, err //nolint:wrapcheck // problemOf knows its errors
+			return list[SigningSecret]{}, err
 		}
 		return cut(*p, snap.Secrets, func(s directory.SigningSecret) string { return s.ID }, viewSecret)
 	})

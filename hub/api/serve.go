@@ -42,8 +42,8 @@ func current(ctx context.Context) *exchange {
 // logged on the way.
 func RequestID(ctx context.Context) string { return current(ctx).id }
 
-// requestID takes over the id that a client or a proxy gave, if it is harmless.
-func requestID(r *http.Request) string {
+// idOf takes over the id that a client or a proxy gave, if it is harmless.
+func idOf(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); len(id) <= 64 && hub.ValidCallID(id) {
 		return id
 	}
@@ -70,7 +70,7 @@ func (w *answer) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	return w.ResponseWriter.Write(b) //nolint:wrapcheck // a writer returns what the one inside returned
+	return w.ResponseWriter.Write(b)
 }
 
 // Unwrap lets [http.ResponseController] reach the writer inside.
@@ -80,7 +80,7 @@ func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // for reading requests.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	started := time.Now()
-	x := &exchange{id: requestID(r), w: &answer{ResponseWriter: w}}
+	x := &exchange{id: idOf(r), w: &answer{ResponseWriter: w}}
 	ctx := context.WithValue(r.Context(), exchangeKey{}, x)
 	x.r = r.WithContext(ctx)
 	h := w.Header()
@@ -145,6 +145,6 @@ type probe struct {
 	status int
 }
 
-func (p *probe) Header() http.Header         { return p.header }
-func (p *probe) WriteHeader(status int)      { p.status = status }
-func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probe) Header() http.Header       { return p.header }
+func (p *probe) WriteHeader(status int)    { p.status = status }
+func (*probe) Write(b []byte) (int, error) { return len(b), nil }

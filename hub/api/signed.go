@@ -50,7 +50,7 @@ func (a *API) postSigned(ctx context.Context, x *exchange, p *signature) ([]byte
 	if errors.Is(err, intake.ErrSender) {
 		return nil, notSigned(webhooks.ErrSignature)
 	}
-	return out, err //nolint:wrapcheck // problemOf knows its errors
+	return out, err
 }
 
 // verify returns the webhook-id and the id of the secret that the request was
@@ -89,7 +89,7 @@ func (a *API) secretsOf(ctx context.Context, org hub.OrgID, fresh bool) ([]direc
 	if errors.Is(err, admin.ErrNotFound) {
 		return nil, nil
 	}
-	return secrets, err //nolint:wrapcheck // says what it did itself
+	return secrets, err
 }
 
 func verifyOne(secrets []directory.SigningSecret, x *exchange) (id, secret string, err error) {
@@ -102,7 +102,7 @@ func verifyOne(secrets []directory.SigningSecret, x *exchange) (id, secret strin
 	if err == nil { // no secret: the same answer as of a wrong signature
 		_, err = webhooks.Verify(nil, x.r.Header, x.body, now)
 	}
-	return "", "", err //nolint:wrapcheck // notSigned shows its text
+	return "", "", err
 }
 
 // notSigned is the answer to every signature that is not valid.

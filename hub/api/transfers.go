@@ -125,11 +125,11 @@ func (a *API) listTransfers(ctx context.Context, who admin.Principal, p *transfe
 	}
 	ts, next, err := a.cfg.Admin.Transfers(ctx, who.Org, f, p.store())
 	if err != nil {
-		return list[transfer]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[transfer]{}, err
 	}
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return list[transfer]{}, err //nolint:wrapcheck // problemOf knows its errors
+		return list[transfer]{}, err
 	}
 	return listOf(ts, next, func(t store.Transfer) transfer { return viewTransfer(snap, t) }), nil
 }
@@ -145,7 +145,7 @@ func (a *API) oneTransfer(ctx context.Context, who admin.Principal, t store.Tran
 	}
 	snap, err := a.cfg.Admin.Org(ctx, who.Org)
 	if err != nil {
-		return transfer{}, err //nolint:wrapcheck // problemOf knows its errors
+		return transfer{}, err
 	}
 	return viewTransfer(snap, t), nil
 }

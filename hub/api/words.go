@@ -44,8 +44,6 @@ func sentence(t store.Transfer, lang string) string {
 
 // reasonTexts says reasons that are not those of a decision, in English and
 // Spanish.
-//
-//nolint:misspell // half of it is Spanish
 func reasonTexts(state hub.TransferState, reason string) (en, es string) {
 	switch reason {
 	case "api_budget":
