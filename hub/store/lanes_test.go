@@ -96,11 +96,13 @@ func claimBatches(t *testing.T, h *harness) {
 
 func claimTwice(t *testing.T, h *harness) {
 	w := h.newWorld("org_a")
+	w.accept("paced", "x", paced(w.share(intA), "C1"))
+	h.pass(time.Millisecond)
 	w.acceptMany(3)
 	o := ClaimOptions{Token: "one", Batch: map[string]int{"*": 2}, Pace: map[string]time.Duration{"slack": time.Second}}
 	a := w.claimWith(w.org, o)
 	b := w.claimWith(w.org, o)
-	if a.Fence != b.Fence || a.Connection != b.Connection || !slices.Equal(idsOf(a), idsOf(b)) {
+	if len(a.Transfers) != 2 || a.Fence != b.Fence || a.Connection != b.Connection || !slices.Equal(idsOf(a), idsOf(b)) {
 		t.Errorf("the same token got %+v and %+v", a, b)
 	}
 	w.consistent()
@@ -727,6 +729,10 @@ func finishUnbegun(t *testing.T, h *harness) {
 	l = w.claim()
 	w.begin(l)
 	behind := w.acceptOne("c3", "y")
+	early := BeginItem{Transfer: behind, Integration: intA, Grant: 1, Kind: hub.KindShare, Revision: 2}
+	if d := cmp.Diff([]Verdict{Settled}, must(w.Begin(t.Context(), l, longLease, []BeginItem{early}))(t)); d != "" {
+		t.Errorf("a transfer began that waits behind another one: %s", d)
+	}
 	if w.finish(l, Finish{Keep: true, Endings: []Ending{ended(behind, hub.StateDead, audit.TransferDead, "x")}})[0] {
 		t.Error("a transfer was ended that waits behind another one")
 	}
