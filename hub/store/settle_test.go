@@ -39,10 +39,10 @@ func sweep(t *testing.T, h *harness) {
 	w := h.newWorld("org_a")
 	w.acceptOne("copied", "x")
 	w.drain()
-	must(w.Erase(t.Context(), w.org, "copied", "", actor))(t)
 	sending := w.acceptOne("sending", "x")
 	l := w.claim()
 	w.begin(l)
+	must(w.Erase(t.Context(), w.org, "copied", "", actor))(t) // waits in the lane
 	behind := w.acceptOne("sending", "y")
 	w.enable("int_c", conA)
 	waiting := w.accept("waiting", "y", w.share(intA), Share{Integration: "int_c", Connection: conA, Grant: 1, OK: true, Transfer: "tr_other"})[0]
@@ -53,7 +53,7 @@ func sweep(t *testing.T, h *harness) {
 		}
 		w.consistent()
 	}
-	do(SweepHold, intA, 2)
+	do(SweepHold, intA, 3)
 	do(SweepHold, intA, 0)
 	if x := w.state(waiting, hub.StateHeld); x.Reason != "why" {
 		t.Errorf("held because of %q", x.Reason)
@@ -61,7 +61,7 @@ func sweep(t *testing.T, h *harness) {
 	w.state(behind, hub.StateHeld)
 	w.state(sending, hub.StateSending)
 	w.state("tr_other", hub.StateWaiting)
-	do(SweepResume, "", 2)
+	do(SweepResume, "", 3)
 	do(SweepResume, "", 0)
 	w.state(waiting, hub.StateWaiting)
 	if d := cmp.Diff([]string{"held", "resumed"}, w.types(waiting)); d != "" {
