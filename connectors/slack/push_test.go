@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/optiwe/callbridge/connectors"
+	"github.com/optiwe/callbridge/connectors/connectortest"
 	"github.com/optiwe/callbridge/connectors/slack"
 	"github.com/optiwe/callbridge/connectors/slack/slacktest"
 	"github.com/optiwe/callbridge/hub"
@@ -740,4 +741,34 @@ func FuzzAnswer(f *testing.F) {
 			t.Errorf("status %d identifies an account", status)
 		}
 	})
+}
+
+// TestOneLimitedLookUpKeepsNobodyBack: a channel that cannot be looked at for
+// now is not posted to, and the others of its batch are.
+func TestOneLimitedLookUpKeepsNobodyBack(t *testing.T) {
+	t.Parallel()
+	var channels []slacktest.Channel
+	for i := range 51 { // one more than conversations.info answers in a minute
+		channels = append(channels, slacktest.Channel{ID: fmt.Sprintf("C0LIMIT%03d", i), Name: fmt.Sprintf("limit-%d", i)})
+	}
+	s := slacktest.New(t, slacktest.Options{Channels: channels, Minute: time.Hour})
+	conn := open(t)
+	a := connectortest.Account(t, slack.Descriptor(), s.APIURL(), s.Token())
+	items := make([]connectors.Item, len(channels))
+	for i, c := range channels {
+		items[i] = connectors.Item{Kind: hub.KindShare, Destination: json.RawMessage(`{"channel":"` + c.ID + `"}`)}
+	}
+	targets, err := conn.Resolve(t.Context(), a, items)
+	if err != nil {
+		t.Fatalf("the batch was held back: %v", err)
+	}
+	found := 0
+	for _, target := range targets {
+		if target["channel"] != "" {
+			found++
+		}
+	}
+	if found != 50 || targets[50] != nil {
+		t.Errorf("%d channels found, the last is %v; want 50 and nothing", found, targets[50])
+	}
 }

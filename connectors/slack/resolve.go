@@ -60,13 +60,24 @@ const (
 func (c *connector) Resolve(ctx context.Context, a connectors.Account, items []connectors.Item) ([]connectors.Targets, error) {
 	l := c.look(a)
 	out := make([]connectors.Targets, len(items))
+	found := 0
 	for i, item := range items {
 		t, err := l.target(ctx, item)
-		if err != nil {
+		switch {
+		case err == nil:
+			out[i] = t
+			found++
+		case err.Class == connectors.RateLimited:
+			l.limited = err
+		default:
 			return nil, err
 		}
-		out[i] = t
 	}
+	if found == 0 && l.limited != nil {
+		return nil, l.limited
+	}
+	// What could not be looked up yet has no target: it is not sent, and does
+	// not keep back what could.
 	return out, nil
 }
 
@@ -89,10 +100,12 @@ type lookups struct {
 	account  connectors.Account
 	client   *api.Client
 	channels map[string]string // id to refusal
+	infos    map[string]*api.Channel
+	limited  *connectors.Error // Slack answers no more look-ups of channels for now
 }
 
 func (c *connector) look(a connectors.Account) *lookups {
-	return &lookups{account: a, client: c.client(a), channels: map[string]string{}}
+	return &lookups{account: a, client: c.client(a), channels: map[string]string{}, infos: map[string]*api.Channel{}}
 }
 
 // target returns where an item may go.
@@ -180,6 +193,12 @@ func (l *lookups) readers(ctx context.Context, id string) (string, *connectors.E
 // info reads a channel's state. A refusal that concerns the channel alone is a
 // code; whatever else goes wrong is an error.
 func (l *lookups) info(ctx context.Context, id string) (*api.Channel, string, *connectors.Error) {
+	if ch, ok := l.infos[id]; ok {
+		return ch, "", nil
+	}
+	if l.limited != nil {
+		return nil, "", l.limited
+	}
 	ch, err := l.client.GetConversationInfoContext(ctx, &api.GetConversationInfoInput{ChannelID: id, IncludeNumMembers: true})
 	const method = "conversations.info"
 	if e := asError(method, err); e != nil {
@@ -194,6 +213,7 @@ func (l *lookups) info(ctx context.Context, id string) (*api.Channel, string, *c
 	if ch.ID != id {
 		return nil, "channel_not_found", nil
 	}
+	l.infos[id] = ch
 	return ch, "", nil
 }
 
