@@ -3,6 +3,7 @@ package delivery_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/optiwe/callbridge/hub"
 	"github.com/optiwe/callbridge/test/samples"
@@ -83,5 +84,23 @@ func TestMainJob(t *testing.T) {
 	}
 	if n := len(s.Salesforce.Tasks()); n != 0 {
 		t.Errorf("%d tasks after the erasure, want 0", n)
+	}
+}
+
+// TestSlowProviderOutlivesTheLease: a batch that takes longer than a lease keeps
+// its lane, through a refresh too, and is sent once.
+func TestSlowProviderOutlivesTheLease(t *testing.T) {
+	t.Parallel()
+	s := stack.New(t, stack.Options{Lease: 3 * time.Second})
+	s.Integrate(t, s.ConnectSalesforce(t), `{"object":"Task","external_id_field":"Callbridge_Id__c"}`)
+	s.Salesforce.ExpireTokens()
+	s.Salesforce.SetLatency(1500 * time.Millisecond)
+	a := s.Post(t, sample(t, "01"))
+	tr := s.Await(t, *a.Shares[0].Transfer, hub.StateDelivered)
+	if tr.Attempts != 1 || len(s.Salesforce.Tasks()) != 1 {
+		t.Errorf("%d attempts, %d tasks; want one of each", tr.Attempts, len(s.Salesforce.Tasks()))
+	}
+	if took := tr.FinishedAt.Sub(tr.BegunAt); took < 3*time.Second {
+		t.Errorf("it took %v, which is no longer than a lease: nothing was shown", took)
 	}
 }

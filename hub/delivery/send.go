@@ -122,7 +122,7 @@ func (s *shift) push(ctx context.Context, kind hub.TransferKind, jobs []*job) {
 	if len(jobs) == 0 {
 		return
 	}
-	if time.Now().After(s.lane.Until) && ctx.Err() == nil {
+	if time.Now().After(s.leaseEnds()) && ctx.Err() == nil {
 		// Nobody extended the lease: the process stood still. Sending now could
 		// be sending what somebody else is sending.
 		for _, j := range jobs {
@@ -463,7 +463,7 @@ func (s *shift) finish(ctx context.Context) {
 			return
 		}
 		s.d.cfg.Metrics.storeFailed("finish")
-		if time.Now().Add(wait).After(s.lane.Until.Add(s.d.cfg.Lease)) {
+		if time.Now().Add(wait).After(s.leaseEnds().Add(s.d.cfg.Lease)) {
 			s.d.cfg.Logger.ErrorContext(ctx, "outcomes not recorded, they are found out again when the lease has ended",
 				"org", s.lane.Org, "connection", s.lane.Connection, "transfers", len(f.Endings), "error", err)
 			return

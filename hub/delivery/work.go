@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/optiwe/callbridge/connectors"
@@ -40,6 +41,9 @@ type shift struct {
 	acc    Opened
 	jobs   []*job
 
+	mu    sync.Mutex
+	until time.Time // end of the lease as we know it; guarded by mu
+
 	pause  time.Duration // of the lane, after this batch
 	ok     bool          // the provider answered well
 	err    *connectors.Error
@@ -51,7 +55,7 @@ type shift struct {
 func (d *Delivery) work(ctx, stopping context.Context, lane *store.Lane) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &shift{d: d, lane: lane}
+	s := &shift{d: d, lane: lane, until: lane.Until}
 	beats := make(chan struct{})
 	go func() {
 		defer close(beats)
@@ -74,7 +78,6 @@ func (d *Delivery) work(ctx, stopping context.Context, lane *store.Lane) {
 func (s *shift) heartbeat(ctx context.Context, lost context.CancelFunc) {
 	tick := time.NewTicker(s.d.cfg.Lease / 3)
 	defer tick.Stop()
-	until := s.lane.Until
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,12 +88,27 @@ func (s *shift) heartbeat(ctx context.Context, lost context.CancelFunc) {
 		err := s.d.cfg.Store.Extend(ctx, s.lane, s.d.cfg.Lease)
 		switch {
 		case err == nil:
-			until = sent.Add(s.d.cfg.Lease)
-		case errors.Is(err, store.ErrLost), time.Now().After(until):
+			s.extended(sent.Add(s.d.cfg.Lease))
+		case errors.Is(err, store.ErrLost), time.Now().After(s.leaseEnds()):
 			lost()
 			return
 		}
 	}
+}
+
+// extended notes that the lease lasts until t, if it did not last longer.
+func (s *shift) extended(t time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.After(s.until) {
+		s.until = t
+	}
+}
+
+func (s *shift) leaseEnds() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.until
 }
 
 func (s *shift) run(ctx, stopping context.Context) error {
@@ -317,6 +335,7 @@ func (s *shift) begin(ctx context.Context) ([]*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
 	}
+	s.extended(s.lane.Until)
 	var begun []*job
 	for i, j := range open {
 		switch verdicts[i] {
