@@ -325,7 +325,7 @@ func TestPanics(t *testing.T) {
 	t.Parallel()
 	c := newClient(t)
 	c.api.mux.HandleFunc("GET /v1/panic", func(http.ResponseWriter, *http.Request) {
-		panic("token cb_secret of priya@northwind.example") //nolint:forbidigo // what the test is about
+		panic("token cb_secret of priya@northwind.example")
 	})
 	rec := httptest.NewRecorder()
 	req := httptest.NewRequest(http.MethodGet, "/v1/panic", nil)
